@@ -1,0 +1,13 @@
+"""Derivatives of neural networks with respect to their inputs."""
+
+from wrt.derive.first import (
+    JacobianPlan as JacobianPlan,
+    gradient as gradient,
+    jacobian as jacobian,
+    jvp as jvp,
+    plan_jacobian as plan_jacobian,
+    vjp as vjp,
+)
+from wrt.select import layer as layer, logit as logit, output as output, top as top
+
+__version__ = "0.1.0"

@@ -1,0 +1,43 @@
+"""THE kernel: the only place where an engine's push and pull are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wrt.engines.base import Array, Arrays, Engine, Function
+
+Seeds = Callable[[Array, Arrays], Arrays]  # (number of the seed, arrays of the space) -> one seed
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How the seeds are run: `mode` is "reverse", "forward" or "double" (a push made of two pulls)."""
+
+    mode: str
+    count: int
+    chunk: int
+    graph: bool = False
+
+
+def compress(engine: Engine, f: Function, primals: Arrays, seeds: Seeds, sweep: Sweep) -> tuple[Arrays, Arrays]:
+    """`(y, B)`: the outputs and, for every seed, one product with the Jacobian, stacked on axis 0.
+
+    Reverse: `B[k]` is `(count, N, *in_k)`, one transposed product per seed of the outputs' space.
+    Forward: `B[j]` is `(count, N, *out_j)`, one product per seed of the inputs' space.
+    """
+    if sweep.mode == "reverse":
+        y, back = engine.pull(f, primals, sweep.graph)
+        return y, engine.map(lambda r: back(seeds(r, y)), sweep.count, sweep.chunk)
+    if sweep.mode == "double":
+        return _double(engine, f, primals, seeds, sweep)
+    columns = engine.map(lambda r: engine.push(f, primals, seeds(r, primals))[1], sweep.count, sweep.chunk)
+    return f(primals), columns
+
+
+def _double(engine: Engine, f: Function, primals: Arrays, seeds: Seeds, sweep: Sweep) -> tuple[Arrays, Arrays]:
+    """J v as the derivative of u -> Jᵀu, which is linear, in direction v."""
+    y, back = engine.pull(f, primals, True)
+    _, forth = engine.pull(back, [engine.zeros_like(a) for a in y], sweep.graph)
+    columns = engine.map(lambda r: forth(seeds(r, primals)), sweep.count, sweep.chunk)
+    return y if sweep.graph else [engine.detach(a) for a in y], columns

@@ -1,0 +1,203 @@
+"""A question to the kernel: this function, these tensors, these shapes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from wrt.derive import target as targets
+from wrt.derive.inputs import Inputs, Wrt
+from wrt.derive.target import Target
+from wrt.engines.base import Array, Arrays, Facts, Function
+from wrt.engines.network import Network, Site, Taps
+from wrt.errors import DependenceError, InputError, SelectionError, WrtError
+from wrt.trees import LEAF, Structure, flatten, unflatten
+
+PROBE = 2  # samples: enough to see whether axis 0 of the output follows them
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`of` and `wrt` of one network, as a function from lists of arrays to lists of arrays."""
+
+    network: Network
+    structure: Structure  # of x
+    target: Target
+    wrt: Wrt
+
+    def function(self, state: Arrays, fixed: Arrays, labels: Array | None, note: dict[str, Any] | None = None) -> Function:
+        """`f(diff)`: the chosen outputs as a function of the chosen tensors, everything else fixed."""
+
+        def f(diff: Arrays) -> Arrays:
+            inputs, taps = self._place(diff, fixed, look=note is not None)
+            y = self.network.apply(state, unflatten(self.structure, inputs), taps)
+            leaves, structure, tree = targets.pick_output(self.target, y, taps, self.network)
+            for leaf in leaves:
+                targets.check_range(self.target, tuple(leaf.shape[1:]))
+            if note is not None:
+                note["probability"] = self.target.source == "output" and any(map(taps.is_probability, leaves))
+                note["logit"] = bool(taps.logits)
+                note["shape"] = tuple(leaves[0].shape[1:]) if len(leaves) == 1 else ()
+                note["structure"] = structure if self.target.unit in (None, "all") else LEAF
+            return targets.select(self.network.engine, self.target, leaves, tree, labels)
+
+        return f
+
+    def _place(self, diff: Arrays, fixed: Arrays, look: bool) -> tuple[Arrays, Taps]:
+        """Chosen inputs go to their place among the fixed ones, chosen layers become something added."""
+        taps = Taps(watch=self.target.watch, want_logit=look or self.target.source == "logit")
+        inputs = dict(enumerate(diff))
+        chosen = {c: inputs[i] for i, c in enumerate(self.wrt.chosen)}
+        taps.add = {site: chosen[site] for site in self.wrt.sites}
+        rest = iter(fixed)
+        count = len(fixed) + len(self.wrt.inputs)
+        return [chosen[i] if i in chosen else next(rest) for i in range(count)], taps
+
+    def split(self, leaves: Arrays) -> tuple[Arrays, Arrays]:
+        """The leaves of x that are differentiated, in the order of `wrt`, and the others in their own."""
+        return [leaves[i] for i in self.wrt.inputs], [a for i, a in enumerate(leaves) if i not in self.wrt.inputs]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What inspection found: per-sample shapes of outputs and inputs, dtypes of the layers among them."""
+
+    outs: tuple[tuple[int, ...], ...]
+    ins: tuple[tuple[int, ...], ...]
+    out_structure: Structure
+    bytes: int
+    sites: dict[Site, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+    probability: bool = False
+    unit_shape: tuple[int, ...] = ()  # of the tensor that of= chooses from, per sample
+
+    @property
+    def outputs(self) -> int:
+        return sum(math.prod(s) for s in self.outs)
+
+    @property
+    def inputs(self) -> int:
+        return sum(math.prod(s) for s in self.ins)
+
+
+def diff_of(problem: Problem, leaves: Arrays, sites: dict[Site, tuple[tuple[int, ...], str]]) -> tuple[Arrays, Arrays]:
+    """The tensors to differentiate with respect to (zeros to be added, for layers), and the fixed inputs."""
+    engine = problem.network.engine
+    chosen, fixed = problem.split(leaves)
+    stream = iter(chosen)
+    diff = [next(stream) if isinstance(c, int) else engine.zeros(leaves[0], *sites[c]) for c in problem.wrt.chosen]
+    return diff, fixed
+
+
+def inspect(problem: Problem, state: Arrays, example: Arrays, labels: Array | None) -> Shapes:
+    """Evaluate the problem abstractly on a few samples and check that it is one.
+
+    Raises:
+        InputError: the model cannot be evaluated on x, or its output does not hold one row per sample.
+        DependenceError: the chosen output does not depend on the chosen tensor.
+    """
+    samples = example[0].shape[0]
+    sites = _layer_shapes(problem, state, example)
+    diff, fixed = diff_of(problem, example, sites)
+    note: dict[str, Any] = {}
+    facts = _facts(problem, state, diff, fixed, labels, note)
+    for shape in facts.shapes:
+        _check_rows(shape, samples)
+    _check_connected(problem, facts)
+    if problem.target.source == "logit" and not note["logit"]:
+        _check_is_logit(problem, state, example)
+    ins = tuple(tuple(d.shape[1:]) for d in diff)
+    outs = tuple(tuple(shape[1:]) for shape in facts.shapes)
+    return Shapes(outs, ins, note["structure"], facts.bytes // samples, sites, note["probability"], note["shape"])
+
+
+def _check_is_logit(problem: Problem, state: Arrays, example: Arrays) -> None:
+    """Without a softmax or sigmoid in sight the output is the logit, unless its values are probabilities."""
+    engine = problem.network.engine
+    if any(map(engine.is_traced, example)):
+        return
+    y = problem.network.apply(state, unflatten(problem.structure, example), Taps())
+    values = np.concatenate([engine.numpy(a).ravel() for a in flatten(y)[0]])
+    if values.size and values.min() >= 0 and values.max() <= 1:
+        raise SelectionError(
+            "wrt.logit: the outputs look like probabilities but no final softmax or sigmoid was found; "
+            "name the layer before it with wrt.layer('name', unit), or let the model return its logits"
+        )
+
+
+def _facts(
+    problem: Problem, state: Arrays, diff: Arrays, fixed: Arrays, labels: Array | None, note: dict[str, Any]
+) -> Facts:
+    f = problem.function(state, fixed, labels, note)
+    try:
+        return problem.network.engine.inspect(f, diff)
+    except WrtError:
+        raise
+    except Exception as error:
+        if problem.network.engine.is_out_of_memory(error):
+            raise
+        shapes = ", ".join(f"({', '.join(['N', *map(str, a.shape[1:])])})" for a in (*diff, *fixed))
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"the model cannot be evaluated on x of shape {shapes}: {type(error).__name__}: {text}") from error
+
+
+def _check_rows(shape: tuple[int, ...], samples: int) -> None:
+    if not shape or (shape[0] is not None and shape[0] != samples):
+        raise InputError(
+            f"{samples} samples gave an output of shape {tuple(shape)}; axis 0 must be samples. "
+            "Give a function of one sample as jax.vmap(f) or torch.func.vmap(f)"
+        )
+
+
+def _check_connected(problem: Problem, facts: Facts) -> None:
+    if not facts.shapes:
+        raise SelectionError("the model has no output to differentiate")
+    for k, chosen in enumerate(problem.wrt.chosen):
+        if not any(row[k] for row in facts.connected):
+            what = f"input number {chosen}" if isinstance(chosen, int) else f"layer {chosen[0]!r}"
+            raise DependenceError(
+                f"{problem.target.describe()} does not depend on {what}: there is no differentiable path between them "
+                f"(an integer cast, an embedding lookup or a detached value ends one); choose another of= or wrt="
+                f"{_embedding_hint(problem)}"
+            )
+    for j, row in enumerate(facts.connected):
+        if not any(row):
+            raise DependenceError(f"output number {j} does not depend on the chosen wrt=; choose another of= or wrt=")
+
+
+def _embedding_hint(problem: Problem) -> str:
+    names = problem.network.embeddings()
+    return f", for instance wrt={names[0]!r}" if names else ""
+
+
+def _layer_shapes(problem: Problem, state: Arrays, example: Arrays) -> dict[Site, tuple[tuple[int, ...], str]]:
+    """Per-sample shape and dtype of every layer that is differentiated with respect to."""
+    sites = problem.wrt.sites
+    if not sites:
+        return {}
+    engine, found = problem.network.engine, {}
+
+    def look(_: Arrays) -> Arrays:
+        taps = Taps(watch=sites)
+        problem.network.apply(state, unflatten(problem.structure, example), taps)
+        found.update({site: (tuple(v.shape), engine.dtype(v)) for site, v in taps.seen.items()})
+        return list(taps.seen.values())
+
+    try:
+        engine.inspect(look, [])
+    except WrtError:
+        raise
+    except Exception as error:
+        raise InputError(f"the model cannot be evaluated on x: {type(error).__name__}: {error}") from error
+    for (name, _), (shape, dtype) in found.items():
+        _check_layer(name, shape, dtype, example[0].shape[0])
+    return {site: (shape[1:], dtype) for site, (shape, dtype) in found.items()}
+
+
+def _check_layer(name: str, shape: tuple[int, ...], dtype: str, samples: int) -> None:
+    if "float" not in dtype:
+        raise SelectionError(f"layer {name!r} gives {dtype}; there is no derivative with respect to integers")
+    if not shape or shape[0] != samples:
+        raise SelectionError(f"layer {name!r} gives shape {shape}, without one row per sample; choose another layer")

@@ -1,0 +1,129 @@
+"""From whatever the user has to a pure function: dispatch by type, importing no framework that is not loaded."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from wrt.engines import registry
+from wrt.engines.base import Engine
+from wrt.engines.network import Adapted, Bounded, Network, Taps, WeakCache, arguments, weak
+from wrt.errors import ModelError
+from wrt.trees import flatten, map_leaves
+
+_per_model = WeakCache()
+_per_description = Bounded()
+
+
+def adapt(model: Any, x: Any, engine: Engine | None) -> Adapted:
+    """The network of `model`; `engine` is the one whose tensors `x` holds, `None` for NumPy.
+
+    Raises:
+        ModelError: `model` is nothing that can be differentiated.
+    """
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(model, keras.layers.Layer):
+        return _keras(model, x)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        return _torch(model)
+    if isinstance(model, type) or not callable(model):
+        raise ModelError(_not_a_model(model))
+    if engine is None:
+        engine = _engine_of_function(model, x)
+    if engine.name == "jax":
+        return _jax(model)
+    return _function(model, engine)
+
+
+def _keras(model: Any, x: Any) -> Adapted:
+    from wrt.engines import adapt_keras
+
+    adapt_keras.build(model, x)
+    cache = _per_model.of(model)
+    if "network" not in cache:
+        cache["network"] = adapt_keras.adapt(model)
+    return Adapted(cache["network"], lambda live: adapt_keras.weights(model, live), cache)
+
+
+def _torch(model: Any) -> Adapted:
+    from wrt.engines import adapt_torch
+
+    cache = _per_model.of(model)
+    if "network" not in cache:
+        cache["network"] = adapt_torch.adapt(model)
+    return Adapted(cache["network"], lambda live: adapt_torch.weights(model, live), cache)
+
+
+def _jax(model: Any) -> Adapted:
+    from wrt.engines import adapt_jax
+
+    description, network, weights = adapt_jax.adapt(model)
+    try:
+        cache = _per_description.get(description)
+        if cache is None:
+            cache = _per_description[description] = {"network": network}
+    except TypeError:  # an unhashable constant: nothing can be kept
+        cache = {"network": network}
+    return Adapted(cache["network"], lambda live: weights, cache)
+
+
+def _function(model: Any, engine: Engine) -> Adapted:
+    if engine.name == "torch":
+        from wrt.engines import adapt_torch
+
+        return Adapted(adapt_torch.adapt_function(model), lambda live: [], _per_model.of(model))
+    return Adapted(_plain(model, engine), lambda live: [], _per_model.of(model))
+
+
+def _plain(function: Any, engine: Engine) -> Network:
+    reference = weak(function)
+
+    def apply(state: list[Any], x: Any, taps: Taps) -> Any:
+        for name in taps.names:
+            raise ModelError(f"layer {name!r}: a function has no named layers; pass the model itself")
+        function = reference()
+        args, kwargs = arguments(function, x)
+        return function(*args, **kwargs)
+
+    return Network(engine, apply)
+
+
+def _engine_of_function(function: Any, x: Any) -> Engine:
+    """Which framework a function speaks, found by what it returns for one sample of NumPy numbers."""
+    nnx, equinox = sys.modules.get("flax.nnx"), sys.modules.get("equinox")
+    if (nnx and isinstance(function, nnx.Module)) or (equinox and isinstance(function, equinox.Module)):
+        return registry.engine("jax")
+    failures = []
+    for name in ("reference", "torch", "jax", "tensorflow"):
+        if name != "reference" and name not in sys.modules:
+            continue
+        engine = registry.engine(name)
+        sample = map_leaves(lambda a, engine=engine: engine.asarray(np.asarray(a)[:1]), x)
+        args, kwargs = arguments(function, sample)
+        try:
+            found = _first_leaf_engine(function(*args, **kwargs))
+        except Exception as error:
+            failures.append(f"{name}: {(str(error).splitlines() or [type(error).__name__])[0]}")
+            continue
+        return found or registry.engine("reference")
+    raise ModelError(
+        "model is a function that takes neither NumPy arrays nor the tensors of an imported framework "
+        f"({'; '.join(failures)}); pass x as a tensor of the function's framework"
+    )
+
+
+def _first_leaf_engine(y: Any) -> Engine | None:
+    leaves, _ = flatten(y)
+    return next((e for e in map(registry.owner, leaves) if e is not None), None)
+
+
+def _not_a_model(model: Any) -> str:
+    found = f"model is {type(model).__name__} {model!r:.60}"
+    if isinstance(model, type):
+        return f"model is the class {model.__name__}, not an instance of it: call it first"
+    if isinstance(model, (str, bytes)) or hasattr(model, "__fspath__"):
+        return f"{found}: load the file first, with wrt.load_model(path)"
+    return f"{found}; expected a Keras model, a torch.nn.Module or a function of arrays"

@@ -1,0 +1,175 @@
+"""Keras models, on whichever backend Keras runs, as pure functions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+import keras
+
+from wrt.engines import registry
+from wrt.engines.base import Array, Arrays
+from wrt.engines.network import InputSpec, Network, Taps, arguments, weak
+from wrt.errors import ModelError, SelectionError, suggest
+from wrt.trees import flatten
+
+
+def adapt(model: Any) -> Network:
+    """The network of a Keras model or layer."""
+    alive = weak(model)
+    engine = registry.engine(keras.backend.backend())
+
+    def apply(state: Arrays, x: Any, taps: Taps) -> Any:
+        model = alive()
+        count = len(model.trainable_variables)
+        with _intercepted(model, taps):
+            args, kwargs = ((x,), {}) if hasattr(model, "inputs") else arguments(model.call, x)
+            y, _ = model.stateless_call(state[:count], state[count:], *args, **kwargs, training=False)
+        taps.finish()
+        return y
+
+    specs = tuple(_spec(t) for t in getattr(model, "inputs", None) or ())
+    batches = {s.shape[0] for s in specs if s.shape}
+    return Network(
+        engine=engine,
+        apply=apply,
+        inputs=specs,
+        dtype=model.dtype_policy.variable_dtype,
+        like=lambda: next((v.value for v in alive().variables), None),
+        layers=lambda: list(named_layers(alive())),
+        embeddings=lambda: _embeddings(alive()),
+        fingerprint=lambda: _fingerprint(alive()),
+        batch=batches.pop() if len(batches) == 1 else None,
+        kind="keras",
+    )
+
+
+def weights(model: Any, live: bool) -> Arrays:
+    """The values of all variables as they are now, trainable ones first."""
+    engine = registry.engine(keras.backend.backend())
+    values = [v.value for v in (*model.trainable_variables, *model.non_trainable_variables)]
+    return values if live else [engine.detach(v) for v in values]
+
+
+def build(model: Any, x: Any) -> None:
+    """Give an unbuilt subclassed model its weights, as its first call would."""
+    if model.built and not _unbuilt(model):
+        return
+    leaves, _ = flatten(x)
+    if not leaves:
+        raise ModelError("model is not built and x is empty: call the model once on data, or build it, first")
+    try:
+        model(x)
+    except Exception as error:
+        raise ModelError(
+            f"model is not built and cannot be called on x ({str(error).splitlines()[0]}); call it once on data first"
+        ) from error
+
+
+def _unbuilt(model: Any) -> bool:
+    return any(not layer.built for layer in model._flatten_layers(include_self=False, recursive=True))
+
+
+def _spec(tensor: Any) -> InputSpec:
+    return InputSpec(tensor.name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
+
+
+def named_layers(model: Any, prefix: str = "") -> dict[str, Any]:
+    """Every layer below `model` under its path, `"outer/inner"` for nested ones."""
+    found: dict[str, Any] = {}
+    for layer in model._flatten_layers(include_self=False, recursive=False):
+        found.setdefault(prefix + layer.name, layer)
+        for name, inner in named_layers(layer, f"{prefix}{layer.name}/").items():
+            found.setdefault(name, inner)
+    return found
+
+
+def find_layer(model: Any, name: str) -> Any:
+    """The layer with this path, or with this name where it is unique below nested models."""
+    layers = named_layers(model)
+    if name in layers:
+        return layers[name]
+    matches = {id(v): v for k, v in layers.items() if k.split("/")[-1] == name}
+    if len(matches) == 1:
+        return next(iter(matches.values()))
+    if matches:
+        paths = [k for k in layers if k.split("/")[-1] == name]
+        raise SelectionError(f"layer name {name!r} is ambiguous; use the path: {', '.join(map(repr, paths))}")
+    raise SelectionError(f"unknown layer {name!r}.{suggest(name, layers)}")
+
+
+def _embeddings(model: Any) -> list[str]:
+    return [name for name, layer in named_layers(model).items() if isinstance(layer, keras.layers.Embedding)]
+
+
+def _fingerprint(model: Any) -> Hashable:
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    return tuple((id(layer), id(getattr(layer, "activation", None))) for layer in layers)
+
+
+@contextlib.contextmanager
+def _intercepted(model: Any, taps: Taps) -> Iterator[None]:
+    """Put the taps on, for one call; instance attributes only, taken off again whatever happens."""
+    with contextlib.ExitStack() as stack:
+        for name in taps.names:
+            stack.enter_context(_wrapped_call(find_layer(model, name), name, taps))
+        if taps.want_logit:
+            for layer in model._flatten_layers(include_self=True, recursive=True):
+                _watch_activation(stack, layer, taps)
+        yield
+
+
+@contextlib.contextmanager
+def _wrapped_call(layer: Any, name: str, taps: Taps) -> Iterator[None]:
+    original, instance_call = layer.call, layer.__dict__.get("call")
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        value = original(*args, **kwargs)
+        if len(flatten(value)[0]) != 1 or flatten(value)[1].kind != "leaf":
+            raise SelectionError(f"layer {name!r} has several outputs; choose a layer with one")
+        return taps.visit(name, value)
+
+    layer.call = call
+    try:
+        yield
+    finally:
+        if instance_call is None:
+            del layer.call
+        else:
+            layer.call = instance_call
+
+
+def _watch_activation(stack: contextlib.ExitStack, layer: Any, taps: Taps) -> None:
+    if isinstance(layer, keras.layers.Softmax):
+        stack.enter_context(_attribute(layer, "call", _noting(layer.call, taps)))
+    elif getattr(layer, "activation", None) in _ends():
+        stack.enter_context(_attribute(layer, "activation", _noting(layer.activation, taps)))
+
+
+def _ends() -> tuple[Any, ...]:
+    names = ("softmax", "log_softmax", "sigmoid", "linear")
+    return tuple(getattr(keras.activations, name) for name in names)
+
+
+def _noting(function: Callable[..., Array], taps: Taps) -> Callable[..., Array]:
+    def noted(value: Array, *args: Any, **kwargs: Any) -> Array:
+        result = function(value, *args, **kwargs)
+        taps.logits.append((result, value, function is not keras.activations.linear))
+        return result
+
+    return noted
+
+
+@contextlib.contextmanager
+def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
+    missing = object()
+    before = owner.__dict__.get(name, missing)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if before is missing:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)

@@ -1,0 +1,150 @@
+"""torch modules and torch functions as pure functions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from wrt.engines import registry
+from wrt.engines.base import Array, Arrays
+from wrt.engines.network import Network, Taps, arguments, weak
+from wrt.errors import SelectionError, suggest
+from wrt.trees import flatten, map_leaves
+
+ENDS = {
+    torch.softmax,
+    torch.log_softmax,
+    torch.sigmoid,
+    torch.special.expit,
+    torch.special.softmax,
+    torch.special.log_softmax,
+    torch.nn.functional.softmax,
+    torch.nn.functional.log_softmax,
+    torch.nn.functional.sigmoid,
+    torch.nn.functional.logsigmoid,
+    torch.Tensor.softmax,
+    torch.Tensor.log_softmax,
+    torch.Tensor.sigmoid,
+}
+
+
+def weights(module: torch.nn.Module, live: bool) -> Arrays:
+    """Parameters and buffers as they are now."""
+    values = list(_tensors(module).values())
+    return values if live else [v.detach() for v in values]
+
+
+def adapt(module: torch.nn.Module) -> Network:
+    """The network of a `torch.nn.Module`."""
+    alive = weak(module)
+
+    def apply(state: Arrays, x: Any, taps: Taps) -> Any:
+        module = alive()
+        weights = dict(zip(_tensors(module), state, strict=True))
+        args, kwargs = arguments(module.forward, map_leaves(torch.clone, x))  # a module may write into its input
+        with _evaluating(module), _hooked(module, taps):
+            y = torch.func.functional_call(module, weights, args, kwargs)
+        taps.finish()
+        return y
+
+    return Network(
+        engine=registry.engine("torch"),
+        apply=apply,
+        dtype=next((_name(v) for v in _tensors(module).values() if v.is_floating_point()), None),
+        like=lambda: next(iter(_tensors(alive()).values()), None),
+        layers=lambda: [name for name, _ in alive().named_modules() if name],
+        embeddings=lambda: _embeddings(alive()),
+        kind="torch",
+    )
+
+
+def adapt_function(function: Any) -> Network:
+    """The network of a function of torch tensors."""
+
+    alive = weak(function)
+
+    def apply(state: Arrays, x: Any, taps: Taps) -> Any:
+        for name in taps.names:
+            raise SelectionError(f"layer {name!r}: a function has no named layers; pass the torch.nn.Module itself")
+        with contextlib.ExitStack() as stack:
+            function = alive()
+            owner = getattr(function, "__self__", None)
+            if isinstance(owner, torch.nn.Module):
+                stack.enter_context(_evaluating(owner))
+            if taps.want_logit:
+                stack.enter_context(_Activations(taps))
+            args, kwargs = arguments(function, map_leaves(torch.clone, x))
+            return function(*args, **kwargs)
+
+    return Network(engine=registry.engine("torch"), apply=apply)
+
+
+def _tensors(module: torch.nn.Module) -> dict[str, Array]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _name(value: Array) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _embeddings(module: torch.nn.Module) -> list[str]:
+    kinds = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+    return [name for name, inner in module.named_modules() if isinstance(inner, kinds)]
+
+
+@contextlib.contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    training = [inner for inner in module.modules() if inner.training]
+    for inner in training:
+        inner.training = False
+    try:
+        yield
+    finally:
+        for inner in training:
+            inner.training = True
+
+
+@contextlib.contextmanager
+def _hooked(module: torch.nn.Module, taps: Taps) -> Iterator[None]:
+    """Put the taps on, for one call, as forward hooks that are taken off again whatever happens."""
+    with contextlib.ExitStack() as stack:
+        for name in taps.names:
+            handle = _find(module, name).register_forward_hook(_hook(name, taps))
+            stack.callback(handle.remove)
+        if taps.want_logit:
+            stack.enter_context(_Activations(taps))
+        yield
+
+
+def _find(module: torch.nn.Module, name: str) -> torch.nn.Module:
+    modules = {key: inner for key, inner in module.named_modules(remove_duplicate=False) if key}
+    if name not in modules:
+        raise SelectionError(f"unknown layer {name!r}.{suggest(name, modules)}")
+    return modules[name]
+
+
+def _hook(name: str, taps: Taps) -> Any:
+    def hook(module: torch.nn.Module, args: Any, value: Any) -> Any:
+        if flatten(value)[1].kind != "leaf":
+            raise SelectionError(f"layer {name!r} has several outputs; choose a layer with one")
+        return taps.visit(name, value)
+
+    return hook
+
+
+class _Activations(TorchFunctionMode):
+    """Notes the argument of every softmax and sigmoid."""
+
+    def __init__(self, taps: Taps) -> None:
+        super().__init__()
+        self.taps = taps
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in ENDS:
+            self.taps.logits.append((result, args[0] if args else kwargs["input"], True))
+        return result

@@ -1,0 +1,118 @@
+"""What an engine owes: two primitives (push and pull), a map over seeds, compilation and a few array verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Array = Any
+Arrays = list[Array]
+Function = Callable[[Arrays], Arrays]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What the planner has to know of an engine.
+
+    Costs are in forward passes per seed; `unroll` is the number of seeds that one compiled program may repeat
+    one after the other before a loop or a batched form takes over.
+    """
+
+    compiles: bool
+    pull_cost: float = 2.0
+    push_cost: float = 2.0
+    unroll: int = 32
+    static_batch: bool = False  # a new N compiles a new program, so the last batch is padded
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one abstract evaluation of a function says about it.
+
+    `shapes` are the outputs' shapes, `connected[j][k]` says whether output j depends on input k, `bytes` is what
+    the intermediate values of all samples take.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    connected: tuple[tuple[bool, ...], ...]
+    bytes: int
+
+
+class Engine(Protocol):
+    """The contract of an engine; `wrt.testing.check_engine` checks an implementation.
+
+    Functions given to an engine map a list of arrays to a list of arrays, axis 0 of each being samples.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    # the two primitives and the map
+    def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
+        """`(y, back)` with `back(u) = [sum_j u_j dy_j/dx_k]`; zeros where nothing depends."""
+
+    def push(self, f: Function, primals: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
+        """`(y, dy)` with `dy_j = sum_k dy_j/dx_k v_k`."""
+
+    def map(self, f: Callable[[Array], Arrays], count: int, chunk: int) -> Arrays:
+        """`f(r)` for r in range(count), stacked on a new axis 0, `chunk` at a time."""
+
+    def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """A version of `f` that compiles once per shape."""
+
+    # planning
+    def inspect(self, f: Function, primals: Arrays) -> Facts:
+        """Evaluate `f` abstractly, or on these few samples."""
+
+    def push_problem(self, f: Function, primals: Arrays) -> str:
+        """Why `push` would be missing or wrong for `f`; empty when it is right."""
+
+    # kinds
+    def owns(self, value: Any) -> bool:
+        """Whether `value` is one of this engine's tensors."""
+
+    def is_traced(self, value: Any) -> bool:
+        """Whether the tensor has no value yet (inside the framework's own transformation)."""
+
+    def carries_graph(self, value: Any) -> bool:
+        """Whether results must stay differentiable with respect to this tensor."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether the framework's error means that memory ran out."""
+
+    def free_memory(self, like: Array | None) -> int | None:
+        """Free bytes on the device of `like`; `None` for the host's memory."""
+
+    def asarray(self, value: Any, dtype: str | None = None, like: Array | None = None) -> Array:
+        """A tensor with this dtype, on the device of `like`."""
+
+    def numpy(self, value: Array) -> Any:
+        """The value on the host; bfloat16 becomes float32."""
+
+    def dtype(self, value: Array) -> str:
+        """`"float32"`, `"int64"`, ..."""
+
+    # array verbs
+    def unit(self, r: Array, like: Sequence[Array]) -> Arrays:
+        """Unit vector number `r` of the per-sample space of `like`, repeated for every sample."""
+
+    def gather(self, value: Array, index: Array) -> Array:
+        """`value[n, index[n, ...]]` of an (N, C) tensor."""
+
+    def top(self, value: Array, k: int) -> Array:
+        """Indices (N, k) of the k highest entries of an (N, C) tensor, highest first."""
+
+    def zeros(self, like: Array, shape: Sequence[int], dtype: str) -> Array:
+        """`(N, *shape)` zeros, with as many samples as `like` and on its device."""
+
+    def zeros_like(self, value: Array) -> Array: ...
+
+    def reshape(self, value: Array, shape: Sequence[int]) -> Array: ...
+
+    def moveaxis(self, value: Array, source: int, target: int) -> Array: ...
+
+    def concatenate(self, values: Sequence[Array], axis: int = 0) -> Array: ...
+
+    def detach(self, value: Array) -> Array:
+        """The same values, cut off from any graph."""

@@ -1,0 +1,153 @@
+"""The JAX engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
+
+
+class JaxEngine:
+    """push is `jax.jvp`, pull is `jax.vjp`, compilation is `jax.jit`."""
+
+    name = "jax"
+    capabilities = Capabilities(compiles=True, pull_cost=2.0, push_cost=2.0, unroll=32, static_batch=True)
+
+    def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
+        y, back = jax.vjp(f, primals)
+        return y, lambda cotangents: list(back(list(cotangents))[0])
+
+    def push(self, f: Function, primals: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
+        return jax.jvp(f, (primals,), (list(tangents),))
+
+    def map(self, f: Callable[[Array], Arrays], count: int, chunk: int) -> Arrays:
+        if count == 0:
+            return [jnp.zeros((0, *s.shape), s.dtype) for s in jax.eval_shape(f, jnp.int32(0))]
+        if chunk >= count > 1:
+            return jax.vmap(f)(jnp.arange(count))
+        steps = -(-count // chunk)
+        if steps > self.capabilities.unroll:
+            return jax.lax.map(f, jnp.arange(count), batch_size=chunk if chunk > 1 else None)
+        return self._unrolled(f, np.array_split(np.arange(count), steps), chunk)
+
+    def _unrolled(self, f: Callable[[Array], Arrays], parts: list[np.ndarray], chunk: int) -> Arrays:
+        # A loop in XLA on a CPU loses the threaded convolutions; repeating the program keeps them.
+        # The barrier makes one part wait for the last, so that memory holds one part at a time.
+        pieces: list[Arrays] = []
+        for part in parts:
+            index = jnp.asarray(part)
+            if pieces:
+                index, pieces[-1] = jax.lax.optimization_barrier((index, pieces[-1]))
+            piece = jax.vmap(f)(index) if chunk > 1 else [a[None] for a in f(index[0])]
+            pieces.append(piece)
+        return [jnp.concatenate(column) for column in zip(*pieces, strict=True)]
+
+    def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(f)
+
+    def inspect(self, f: Function, primals: Arrays) -> Facts:
+        def transpose(primals: Arrays, cotangents: Arrays) -> Arrays:
+            return jax.vjp(f, primals)[1](cotangents)[0]
+
+        forward, shapes = jax.make_jaxpr(f, return_shape=True)(primals)
+        jaxpr = jax.make_jaxpr(transpose)(primals, shapes).jaxpr
+        connected = _reachable(jaxpr, len(primals))
+        return Facts(tuple(s.shape for s in shapes), connected, _size(forward.jaxpr))
+
+    def push_problem(self, f: Function, primals: Arrays) -> str:
+        try:
+            jax.eval_shape(lambda p: jax.jvp(f, (p,), (p,)), primals)
+        except TypeError as error:
+            return str(error).splitlines()[0]
+        return ""
+
+    def owns(self, value: Any) -> bool:
+        return isinstance(value, jax.Array)
+
+    def is_traced(self, value: Any) -> bool:
+        return isinstance(value, jax.core.Tracer)
+
+    def carries_graph(self, value: Any) -> bool:
+        return self.is_traced(value)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+
+    def free_memory(self, like: Array | None) -> int | None:
+        stats = next(iter(like.devices())).memory_stats() if like is not None and not self.is_traced(like) else None
+        return stats["bytes_limit"] - stats["bytes_in_use"] if stats and "bytes_limit" in stats else None
+
+    def asarray(self, value: Any, dtype: str | None = None, like: Array | None = None) -> Array:
+        return jnp.asarray(value, dtype=None if dtype is None else jax.dtypes.canonicalize_dtype(dtype))
+
+    def numpy(self, value: Array) -> np.ndarray:
+        return np.asarray(value.astype(jnp.float32) if value.dtype == jnp.bfloat16 else value)
+
+    def dtype(self, value: Array) -> str:
+        return str(value.dtype)
+
+    def unit(self, r: Array, like: Sequence[Array]) -> Arrays:
+        seeds, start = [], 0
+        for leaf in like:
+            size = math.prod(leaf.shape[1:])
+            row = (jnp.arange(start, start + size) == r).astype(leaf.dtype)
+            seeds.append(jnp.broadcast_to(row.reshape(leaf.shape[1:]), leaf.shape))
+            start += size
+        return seeds
+
+    def gather(self, value: Array, index: Array) -> Array:
+        rows = jnp.arange(value.shape[0]).reshape((-1,) + (1,) * (index.ndim - 1))
+        return value[rows, index]
+
+    def top(self, value: Array, k: int) -> Array:
+        return jax.lax.top_k(jax.lax.stop_gradient(value), k)[1]
+
+    def zeros(self, like: Array, shape: Sequence[int], dtype: str) -> Array:
+        return jnp.zeros((like.shape[0], *shape), dtype)
+
+    def zeros_like(self, value: Array) -> Array:
+        return jnp.zeros_like(value)
+
+    def reshape(self, value: Array, shape: Sequence[int]) -> Array:
+        return jnp.reshape(value, tuple(shape))
+
+    def moveaxis(self, value: Array, source: int, target: int) -> Array:
+        return jnp.moveaxis(value, source, target)
+
+    def concatenate(self, values: Sequence[Array], axis: int = 0) -> Array:
+        return jnp.concatenate(list(values), axis)
+
+    def detach(self, value: Array) -> Array:
+        return value
+
+
+def _reachable(jaxpr: Any, inputs: int) -> tuple[tuple[bool, ...], ...]:
+    """`[j][k]`: does input gradient k read cotangent j? Inputs come first in `jaxpr.invars`."""
+    reads: dict[Any, set[int]] = {var: {j} for j, var in enumerate(jaxpr.invars[inputs:])}
+    for equation in jaxpr.eqns:
+        found: set[int] = set().union(*(reads.get(v, set()) for v in equation.invars if not hasattr(v, "val")))
+        reads.update(dict.fromkeys(equation.outvars, found))
+    gradients = [set() if hasattr(v, "val") else reads.get(v, set()) for v in jaxpr.outvars]
+    return tuple(tuple(j in found for found in gradients) for j in range(len(jaxpr.invars) - inputs))
+
+
+def _size(jaxpr: Any) -> int:
+    """Bytes of all intermediate values, nested programs included."""
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = [p for p in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr) if _is_jaxpr(p)]
+        if inner:
+            total += sum(_size(getattr(p, "jaxpr", p)) for p in inner)
+        else:
+            total += sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in equation.outvars)
+    return total
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")

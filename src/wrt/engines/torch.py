@@ -1,0 +1,175 @@
+"""The PyTorch engine."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
+
+
+class TorchEngine:
+    """pull is autograd, push is `torch.func.jvp`; inside a `torch.func` transformation both are `torch.func`."""
+
+    name = "torch"
+    capabilities = Capabilities(compiles=False, pull_cost=2.0, push_cost=3.0, unroll=32)
+
+    def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
+        if transforming():
+            y, back = torch.func.vjp(f, primals)
+            return y, lambda cotangents: back(list(cotangents))[0]
+        with _recording():
+            leaves = [p if graph and p.requires_grad else _leaf(p) for p in primals]
+            y = f(leaves)
+        return y if graph else [a.detach() for a in y], lambda u: self._back(y, leaves, u, graph)
+
+    def _back(self, y: Arrays, leaves: Arrays, cotangents: Arrays, graph: bool) -> Arrays:
+        pairs = [(a, u) for a, u in zip(y, cotangents, strict=True) if a.requires_grad]
+        if not pairs:
+            return [torch.zeros_like(leaf) for leaf in leaves]
+        outputs, seeds = zip(*pairs, strict=True)
+        grads = torch.autograd.grad(outputs, leaves, seeds, retain_graph=True, create_graph=graph, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, grads, strict=True)]
+
+    def push(self, f: Function, primals: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
+        return torch.func.jvp(f, (primals,), (list(tangents),))
+
+    def map(self, f: Callable[[Array], Arrays], count: int, chunk: int) -> Arrays:
+        if count == 0:
+            return [a[None][:0] for a in f(0)]
+        if chunk == 1:
+            return [torch.stack(column) for column in zip(*map(f, range(count)), strict=True)]
+        try:
+            return list(torch.func.vmap(f, chunk_size=chunk)(torch.arange(count)))
+        except RuntimeError as error:  # an operator without a batching rule
+            if self.is_out_of_memory(error):
+                raise
+            return self.map(f, count, 1)
+
+    def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        return torch.compile(f)
+
+    def inspect(self, f: Function, primals: Arrays) -> Facts:
+        if transforming():
+            y = f(primals)
+            return Facts(tuple(tuple(a.shape) for a in y), ((True,) * len(primals),) * len(y), 0)
+        saved: dict[int, int] = {}
+        with _recording(), torch.autograd.graph.saved_tensors_hooks(_note_size(saved), lambda t: t):
+            leaves = [_leaf(p) for p in primals]
+            y = f(leaves)
+        shapes = tuple(tuple(a.shape) for a in y)
+        return Facts(shapes, tuple(_depends(a, leaves) for a in y), sum(saved.values()))
+
+    def push_problem(self, f: Function, primals: Arrays) -> str:
+        try:
+            self.push(f, primals, [torch.zeros_like(p) for p in primals])
+        except (NotImplementedError, RuntimeError) as error:
+            return str(error).splitlines()[0]
+        return ""
+
+    def owns(self, value: Any) -> bool:
+        return isinstance(value, torch.Tensor)
+
+    def is_traced(self, value: Any) -> bool:
+        return transforming()
+
+    def carries_graph(self, value: Any) -> bool:
+        return value.requires_grad or transforming()
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        text = str(error)
+        return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
+
+    def free_memory(self, like: Array | None) -> int | None:
+        on_gpu = like is not None and like.device.type == "cuda"
+        return torch.cuda.mem_get_info(like.device)[0] if on_gpu else None
+
+    def asarray(self, value: Any, dtype: str | None = None, like: Array | None = None) -> Array:
+        kind = None if dtype is None else getattr(torch, dtype)
+        if not isinstance(value, torch.Tensor):
+            value = torch.from_numpy(np.array(value, order="C"))
+        return value.to(dtype=kind, device=None if like is None else like.device)
+
+    def numpy(self, value: Array) -> np.ndarray:
+        value = value.detach().cpu().resolve_conj().resolve_neg()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+    def dtype(self, value: Array) -> str:
+        return str(value.dtype).removeprefix("torch.")
+
+    def unit(self, r: Array, like: Sequence[Array]) -> Arrays:
+        seeds, start = [], 0
+        for leaf in like:
+            size = math.prod(leaf.shape[1:])
+            row = (torch.arange(start, start + size, device=leaf.device) == r).to(leaf.dtype)
+            seeds.append(row.reshape(leaf.shape[1:]).expand(leaf.shape))
+            start += size
+        return seeds
+
+    def gather(self, value: Array, index: Array) -> Array:
+        rows = torch.arange(value.shape[0], device=value.device).reshape((-1,) + (1,) * (index.ndim - 1))
+        return value[rows, index]
+
+    def top(self, value: Array, k: int) -> Array:
+        return torch.topk(value.detach(), k, dim=1).indices
+
+    def zeros(self, like: Array, shape: Sequence[int], dtype: str) -> Array:
+        return torch.zeros((like.shape[0], *shape), dtype=getattr(torch, dtype), device=like.device)
+
+    def zeros_like(self, value: Array) -> Array:
+        return torch.zeros_like(value)
+
+    def reshape(self, value: Array, shape: Sequence[int]) -> Array:
+        return value.reshape(tuple(shape))
+
+    def moveaxis(self, value: Array, source: int, target: int) -> Array:
+        return value.movedim(source, target)
+
+    def concatenate(self, values: Sequence[Array], axis: int = 0) -> Array:
+        return torch.cat(list(values), dim=axis)
+
+    def detach(self, value: Array) -> Array:
+        return value if transforming() else value.detach()
+
+
+def transforming() -> bool:
+    """Whether this runs inside a `torch.func` transformation or under `torch.compile`."""
+    if torch.compiler.is_compiling():
+        return True
+    try:
+        torch.empty(0).requires_grad_()  # refused, with this error, inside every transformation
+    except RuntimeError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _recording() -> Iterator[None]:
+    """Record a graph even where the caller has switched gradients off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _leaf(value: Array) -> Array:
+    value = value.clone() if value.is_inference() else value
+    return value.detach().requires_grad_()
+
+
+def _note_size(saved: dict[int, int]) -> Callable[[Array], Array]:
+    def note(tensor: Array) -> Array:
+        saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    return note
+
+
+def _depends(output: Array, leaves: Arrays) -> tuple[bool, ...]:
+    if not output.requires_grad:
+        return (False,) * len(leaves)
+    grads = torch.autograd.grad(output.sum(), leaves, retain_graph=True, allow_unused=True)
+    return tuple(g is not None for g in grads)

@@ -1,0 +1,77 @@
+"""Every exception and warning of the library.
+
+All exceptions derive from `WrtError`; each is also the built-in exception that a caller would catch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WrtError(Exception):
+    """Base of every error raised on purpose by wrt."""
+
+
+class ModelError(WrtError, TypeError):
+    """The first argument is not something that can be differentiated."""
+
+
+class InputError(WrtError, ValueError):
+    """An array (`x`, a cotangent, a tangent) has the wrong structure, shape or dtype."""
+
+
+class DtypeError(InputError, TypeError):
+    """A derivative with respect to integers, strings or objects was asked for."""
+
+
+class SelectionError(WrtError, ValueError):
+    """`of=` or `wrt=` names something that does not exist or is ambiguous."""
+
+
+class DependenceError(SelectionError):
+    """The chosen output does not depend on the chosen tensor."""
+
+
+class OptionError(WrtError, ValueError):
+    """An option (`mode`, `chunk`, `batch_size`, ...) has a value that cannot be honoured."""
+
+
+class PlanMismatchError(InputError):
+    """A plan made for one shape was called with another."""
+
+
+class OutOfMemoryError(WrtError, MemoryError):
+    """Not even one sample and one seed fit into memory."""
+
+
+class EngineNotInstalledError(WrtError, ImportError):
+    """The framework that is needed is not installed."""
+
+
+class FileError(WrtError, ValueError):
+    """A model or data file cannot be read."""
+
+
+class WrtWarning(UserWarning):
+    """Base of every warning of wrt."""
+
+
+class NonFiniteWarning(WrtWarning):
+    """The input holds NaN or infinity."""
+
+
+class SaturationWarning(WrtWarning):
+    """The derivative of a saturated probability is nearly zero everywhere."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'a' or 'b'?"`, or the first names there are, or nothing."""
+    known = [str(k) for k in known]
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    if near:
+        return f" Did you mean {' or '.join(map(repr, near))}?"
+    if not known:
+        return ""
+    more = ", ..." if len(known) > 8 else ""
+    return f" There are: {', '.join(map(repr, known[:8]))}{more}."
