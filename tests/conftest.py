@@ -1,0 +1,35 @@
+"""One engine per process: WRT_TEST_ENGINE names it."""
+
+import os
+
+ENGINE = os.environ.get("WRT_TEST_ENGINE", "")
+ENGINES = ("jax", "torch", "tensorflow")
+if ENGINE not in ENGINES:
+    raise RuntimeError(f"WRT_TEST_ENGINE={ENGINE!r}; set it to one of {', '.join(ENGINES)}")
+
+os.environ["KERAS_BACKEND"] = ENGINE
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import torch  # noqa: F401, E402  (before tensorflow: a crash otherwise)
+
+if ENGINE == "jax":
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture
+def engine():
+    """The engine under test."""
+    from wrt.engines import registry
+
+    return registry.engine(ENGINE)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(7)
