@@ -1,0 +1,69 @@
+# make setup | demo | test | lint | docs | bench | clean
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+ENGINES ?= tensorflow jax torch
+JOBS ?= 2
+PYTEST_ARGS ?=
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+THREADS := $(shell echo $$(( $(CORES) > $(JOBS) ? $(CORES) / $(JOBS) : 1 )))
+
+.PHONY: help setup demo test lint format docs bench clean
+
+help:
+	@echo "make setup   a virtual environment in .venv with everything in it"
+	@echo "make demo    train a small network, differentiate it, write demo/"
+	@echo "make test    lint, build the documentation, run the tests on every engine"
+	@echo "make lint    only the linters     make format  let ruff mend what it can"
+	@echo "make docs    only the site, in site/"
+	@echo "make bench   the benchmarks       make clean   remove what was made"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/wrt demo
+
+test: lint docs
+	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) $(addprefix test-,$(ENGINES))
+	@echo "all engines passed: $(ENGINES)"
+
+# One engine in a process of its own: the whole log in .logs/, pytest's closing lines here.
+test-%: export WRT_TEST_ENGINE = $*
+test-%: export OMP_NUM_THREADS = $(THREADS)
+test-%: export TF_NUM_INTRAOP_THREADS = $(THREADS)
+test-%: export TF_NUM_INTEROP_THREADS = 1
+test-%: $(STAMP)
+	@mkdir -p .logs
+	@echo "$*: pytest $(PYTEST_ARGS)"
+	@$(BIN)/python -m pytest -q --durations=10 -o cache_dir=.pytest_cache/$* $(PYTEST_ARGS) > .logs/$*.log 2>&1; code=$$?; \
+	if [ $$code -ne 0 ]; then tail -n 200 .logs/$*.log; fi; \
+	echo "$*: $$(tail -n 1 .logs/$*.log)"; exit $$code
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/typos
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(STAMP)
+	KERAS_BACKEND=jax TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --strict --quiet
+
+bench: $(STAMP)
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+clean:
+	rm -rf site demo dist .logs .mypy_cache .pytest_cache .ruff_cache
