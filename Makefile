@@ -37,7 +37,7 @@ test: lint docs
 	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) $(addprefix test-,$(ENGINES))
 	@echo "all engines passed: $(ENGINES)"
 
-# One engine in a process of its own: the whole log in .logs/, pytest's closing lines here.
+# One engine in a process of its own: the whole log in .logs/, pytest's closing line here. A skipped test is a failure.
 test-%: export WRT_TEST_ENGINE = $*
 test-%: export OMP_NUM_THREADS = $(THREADS)
 test-%: export TF_NUM_INTRAOP_THREADS = $(THREADS)
@@ -46,8 +46,10 @@ test-%: $(STAMP)
 	@mkdir -p .logs
 	@echo "$*: pytest $(PYTEST_ARGS)"
 	@$(BIN)/python -m pytest -q --durations=10 -o cache_dir=.pytest_cache/$* $(PYTEST_ARGS) > .logs/$*.log 2>&1; code=$$?; \
+	closing=$$(tail -n 1 .logs/$*.log); \
+	if [[ $$closing =~ skipped|xfailed ]]; then code=1; fi; \
 	if [ $$code -ne 0 ]; then tail -n 200 .logs/$*.log; fi; \
-	echo "$*: $$(tail -n 1 .logs/$*.log)"; exit $$code
+	echo "$*: $$closing"; exit $$code
 
 lint: $(STAMP)
 	$(BIN)/ruff check
