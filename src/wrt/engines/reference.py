@@ -55,7 +55,9 @@ class ReferenceEngine:
 
     def inspect(self, f: Function, primals: Arrays) -> Facts:
         y = [np.asarray(a) for a in f(primals)]
-        return Facts(tuple(a.shape for a in y), ((True,) * len(primals),) * len(y), sum(a.nbytes for a in y))
+        moved = [_moved(f, primals, k, y) for k in range(len(primals))]
+        connected = tuple(zip(*moved, strict=True)) if primals else ((),) * len(y)
+        return Facts(tuple(a.shape for a in y), connected, sum(a.nbytes for a in y))
 
     def push_problem(self, f: Function, primals: Arrays) -> str:
         return ""
@@ -118,3 +120,18 @@ class ReferenceEngine:
 
     def detach(self, value: Array) -> Array:
         return value
+
+
+def _moved(f: Function, primals: Arrays, k: int, y: Arrays) -> tuple[bool, ...]:
+    """Which outputs change when input k is replaced, near and far; all of them where `f` refuses to say."""
+    moved = [False] * len(y)
+    for scale in (1e-2, 1.0, 30.0):
+        noise = scale * np.random.default_rng(k).normal(size=np.shape(primals[k]))
+        try:
+            with np.errstate(all="ignore"):
+                there = f([p + noise if i == k else p for i, p in enumerate(primals)])
+        except (ArithmeticError, ValueError):
+            return (True,) * len(y)
+        changed = [not np.array_equal(a, b, equal_nan=True) for a, b in zip(y, there, strict=True)]
+        moved = [a or b for a, b in zip(moved, changed, strict=True)]
+    return tuple(moved)
