@@ -8,6 +8,7 @@ from wrt.derive.first import (
     plan_jacobian as plan_jacobian,
     vjp as vjp,
 )
+from wrt.derive.operator import JacobianOperator as JacobianOperator, linearize as linearize
 from wrt.select import layer as layer, logit as logit, output as output, top as top
 
 __version__ = "0.1.0"
