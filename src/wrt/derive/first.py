@@ -31,7 +31,36 @@ def gradient(
     progress: bool | None = None,
     differentiable: bool = False,
 ) -> Any:
-    """Gradient of one scalar per sample, or of K of them."""
+    """Gradient of one scalar per sample with respect to the input, or of K scalars.
+
+    g[n] = d y_of(x[n]) / d x[n], shape `(N, *in)`; `(N, K, *in)` where `of` chooses K units.
+
+    Args:
+        model: a Keras model, a `torch.nn.Module`, or a function of arrays.
+        x: an array `(N, *in)`, or a dict, list or tuple of them. NumPy in, NumPy out; a tensor in, a tensor out.
+        of: the scalar: a unit, `(N,)` labels, `(N, K)` units, `"max"`, `"all"`, `wrt.top(k)`, `wrt.logit(unit)`,
+            `wrt.output(name, unit)`, `wrt.layer(name, unit)`, or a function of the output. May be left out where
+            the output is `(N,)` or `(N, 1)`.
+        wrt: an input's index or name, a list of them, or `wrt.layer(name)`; by default every input.
+        with_output: return `(gradient, chosen outputs)`.
+        batch_size: samples at a time.
+        chunk: seeds at a time.
+        max_memory: bytes that both may take, by default a quarter of what is free. Results do not depend on it.
+        mode: `"auto"`, `"reverse"` or `"forward"`.
+        compile: whether to compile; by default on JAX and TensorFlow.
+        progress: show a bar; by default on a terminal, for work of more than two seconds.
+        differentiable: keep a torch graph through the gradient to `x` and to the weights.
+
+    Raises:
+        SelectionError: `of` or `wrt` is missing, unknown, out of range or ambiguous.
+        DependenceError: the output does not depend on the tensor.
+        InputError: `x` does not fit the model.
+
+    Example:
+        >>> import numpy as np, wrt
+        >>> wrt.gradient(lambda x: x[:, 0] ** 2 * x[:, 1], np.array([[3.0, 2.0]])).round(6)
+        array([[12.,  9.]])
+    """
     options = _options(locals())
     _needs_choice(of)
     job = prepare(model, x, of, wrt, "rows", options)
@@ -59,7 +88,36 @@ def jacobian(
     progress: bool | None = None,
     differentiable: bool = False,
 ) -> Any:
-    """Jacobian of every sample."""
+    """Jacobian of every sample.
+
+    J[n, i, j] = d y_i(x[n]) / d x_j[n], shape `(N, *out, *in)`. Outputs nest first, then inputs: `J["out"]["in"]`.
+
+    Args:
+        model: a Keras model, a `torch.nn.Module`, or a function of arrays.
+        x: an array `(N, *in)`, or a dict, list or tuple of them.
+        of: the outputs, in the forms of `wrt.gradient`; by default all. `(N, K)` indices give `(N, K, *in)`.
+        wrt: an input's index or name, a list of them, or `wrt.layer(name)`; by default every input.
+        mode: `"auto"` takes the cheaper of `"reverse"` (one pull per output) and `"forward"` (one push per input).
+        sparse: return a list of `scipy.sparse` arrays, one `(prod(out), prod(in))` per sample.
+        with_output: return `(jacobian, outputs)`.
+        batch_size: samples at a time.
+        chunk: seeds at a time.
+        max_memory: bytes that both may take, by default a quarter of what is free. Results do not depend on it.
+        compile: whether to compile; by default on JAX and TensorFlow.
+        progress: show a bar; by default on a terminal, for work of more than two seconds.
+        differentiable: keep a torch graph through the Jacobian to `x` and to the weights.
+
+    Raises:
+        SelectionError: `of` or `wrt` is unknown, out of range or ambiguous.
+        DependenceError: the output does not depend on the tensor.
+        InputError: `x` does not fit the model, or axis 0 of the output is not samples.
+
+    Example:
+        >>> import numpy as np, wrt
+        >>> wrt.jacobian(lambda x: x**2, np.array([[1.0, 2.0]])).round(6)
+        array([[[2., 0.],
+                [0., 4.]]])
+    """
     job = prepare(model, x, of, wrt, "rows", _options(locals()))
     if sparse and not job.inputs.host:
         raise OptionError("sparse=True returns scipy arrays; pass x as NumPy (x.numpy(), np.asarray(x))")
@@ -80,7 +138,31 @@ def jvp(
     progress: bool | None = None,
     differentiable: bool = False,
 ) -> Any:
-    """Product of every sample's Jacobian with a tangent `v`."""
+    """Product of every sample's Jacobian with a tangent.
+
+    (J v)[n] = sum_j J[n, :, j] v[n, j], shape `(N, *out)`: the change of the output along `v`.
+
+    Args:
+        model: a Keras model, a `torch.nn.Module`, or a function of arrays.
+        x: an array `(N, *in)`, or a dict, list or tuple of them.
+        v: tangents, shaped and nested as the tensors of `wrt`.
+        of: the outputs, in the forms of `wrt.gradient`; by default all.
+        wrt: an input's index or name, a list of them, or `wrt.layer(name)`; by default every input.
+        with_output: return `(product, outputs)`.
+        batch_size: samples at a time.
+        max_memory: bytes that a batch may take, by default a quarter of what is free.
+        compile: whether to compile; by default on JAX and TensorFlow.
+        progress: show a bar; by default on a terminal, for work of more than two seconds.
+        differentiable: keep a torch graph through the product to `x` and to the weights.
+
+    Raises:
+        InputError: `v` has another shape or nesting than the tensors of `wrt`.
+
+    Example:
+        >>> import numpy as np, wrt
+        >>> wrt.jvp(lambda x: x**2, np.array([[1.0, 2.0]]), np.array([[1.0, 10.0]])).round(6)
+        array([[ 2., 40.]])
+    """
     job = prepare(model, x, of, wrt, "jvp", _options(locals()))
     shapes = job.recipe.shapes
     job = with_extra(job, v, "v", shapes.ins, job.recipe.problem.wrt.structure)
@@ -102,7 +184,31 @@ def vjp(
     progress: bool | None = None,
     differentiable: bool = False,
 ) -> Any:
-    """Product of a cotangent `u` with every sample's Jacobian."""
+    """Product of a cotangent with every sample's Jacobian.
+
+    (Jᵀ u)[n] = sum_i u[n, i] J[n, i, :], shape `(N, *in)`: the gradient of `sum(u * y)`.
+
+    Args:
+        model: a Keras model, a `torch.nn.Module`, or a function of arrays.
+        x: an array `(N, *in)`, or a dict, list or tuple of them.
+        u: cotangents, shaped and nested as the outputs of `of`.
+        of: the outputs, in the forms of `wrt.gradient`; by default all.
+        wrt: an input's index or name, a list of them, or `wrt.layer(name)`; by default every input.
+        with_output: return `(product, outputs)`.
+        batch_size: samples at a time.
+        max_memory: bytes that a batch may take, by default a quarter of what is free.
+        compile: whether to compile; by default on JAX and TensorFlow.
+        progress: show a bar; by default on a terminal, for work of more than two seconds.
+        differentiable: keep a torch graph through the product to `x` and to the weights.
+
+    Raises:
+        InputError: `u` has another shape or nesting than the outputs.
+
+    Example:
+        >>> import numpy as np, wrt
+        >>> wrt.vjp(lambda x: x**2, np.array([[1.0, 2.0]]), np.array([[1.0, 10.0]])).round(6)
+        array([[ 2., 40.]])
+    """
     job = prepare(model, x, of, wrt, "vjp", _options(locals()))
     shapes = job.recipe.shapes
     job = with_extra(job, u, "u", shapes.outs, shapes.out_structure)
@@ -146,7 +252,37 @@ def plan_jacobian(
     progress: bool | None = None,
     differentiable: bool = False,
 ) -> JacobianPlan:
-    """Plan a Jacobian once, to look at the plan or to call it often."""
+    """Plan a Jacobian once, to look at the plan or to call it often.
+
+    The result is a function of `x` with the attribute `plan`; it takes any N, the other dimensions must match
+    those of `like`. It always uses the weights that the model has at the time of the call.
+
+    Args:
+        model: a Keras model, a `torch.nn.Module`, or a function of arrays.
+        like: inputs of the shape and dtype that the plan is for.
+        of: as in `wrt.jacobian`, like all that follow.
+        wrt: the tensors to differentiate with respect to.
+        mode: `"auto"`, `"reverse"` or `"forward"`.
+        sparse: return `scipy.sparse` arrays.
+        with_output: return `(jacobian, outputs)`.
+        batch_size: samples at a time.
+        chunk: seeds at a time.
+        max_memory: bytes that both may take.
+        compile: whether to compile.
+        progress: show a bar.
+        differentiable: keep a torch graph.
+
+    Raises:
+        PlanMismatchError: called with inputs of another shape, nesting or dtype.
+
+    Example:
+        >>> import numpy as np, wrt
+        >>> plan = wrt.plan_jacobian(lambda x: x**2, like=np.ones((1, 3)))
+        >>> plan.plan.mode, plan.plan.seeds
+        ('forward', 3)
+        >>> plan(np.ones((5, 3))).shape
+        (5, 3, 3)
+    """
     return JacobianPlan(model, like, of, wrt, _options(locals()))
 
 
