@@ -19,7 +19,7 @@ VANISHED = 1e-13  # of a vector's length: what is left of it after projection is
 
 @dataclass(frozen=True)
 class Triplets:
-    """`U (N, m, k)`, `s (N, k)` in falling order, `Vh (N, k, n)`, and how far each is from exact, relative to `s[0]`."""
+    """`U (N, m, k)`, `s (N, k)` falling, `Vh (N, k, n)`; the largest residual `(N,)`, relative to the largest value."""
 
     u: np.ndarray
     s: np.ndarray
