@@ -62,7 +62,7 @@ format: $(STAMP)
 	$(BIN)/ruff format
 
 docs: $(STAMP)
-	KERAS_BACKEND=jax TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 KERAS_BACKEND=jax TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(STAMP)
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "results": {"errors", "trees"},
     "plots": {"errors", "results"},
     "testing": KERNEL | {""},
-    "cli": {"", "errors", "demo"},
-    "demo": {"", "errors", "plots"},
+    "io": GROUND | {"models"},
+    "cli": {"", "demo", "errors", "io", "plots", "progress"},
+    "demo": {"", "errors", "io", "plots", "progress"},
 }
 FRAMEWORKS = {"equinox", "flax", "jax", "keras", "tensorflow", "torch"}
 ENGINE_NAMES = {"jax", "torch", "tensorflow"}
