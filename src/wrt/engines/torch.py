@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -52,7 +53,10 @@ class TorchEngine:
             return self.map(f, count, 1)
 
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        return torch.compile(f)
+        # torch counts recompilations per code object, so every program gets its own
+        code = f.__code__.replace()
+        own = types.FunctionType(code, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+        return torch.compile(own, dynamic=False)
 
     def inspect(self, f: Function, primals: Arrays) -> Facts:
         if transforming():
@@ -79,7 +83,7 @@ class TorchEngine:
         return transforming()
 
     def carries_graph(self, value: Any) -> bool:
-        return value.requires_grad or transforming()
+        return value.requires_grad or (transforming() and not torch.compiler.is_compiling())
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         text = str(error)
