@@ -123,15 +123,16 @@ class ReferenceEngine:
 
 
 def _moved(f: Function, primals: Arrays, k: int, y: Arrays) -> tuple[bool, ...]:
-    """Which outputs change when input k is replaced, near and far; all of them where `f` refuses to say."""
-    moved = [False] * len(y)
-    for scale in (1e-2, 1.0, 30.0):
-        noise = scale * np.random.default_rng(k).normal(size=np.shape(primals[k]))
+    """Which outputs change with input k, near and far from the primals; all of them where `f` refuses to say."""
+    moved = (False,) * len(y)
+    for scale in (0.0, 1e-2, 1.0, 30.0):
+        rng = np.random.default_rng(0)
+        here = [p + scale * rng.normal(size=np.shape(p)) for p in primals]
+        there = [p + max(scale, 1e-2) * rng.normal(size=np.shape(p)) if i == k else p for i, p in enumerate(here)]
         try:
             with np.errstate(all="ignore"):
-                there = f([p + noise if i == k else p for i, p in enumerate(primals)])
+                pairs = list(zip(moved, f(here), f(there), strict=True))
         except (ArithmeticError, ValueError):
             return (True,) * len(y)
-        changed = [not np.array_equal(a, b, equal_nan=True) for a, b in zip(y, there, strict=True)]
-        moved = [a or b for a, b in zip(moved, changed, strict=True)]
-    return tuple(moved)
+        moved = tuple(before or not np.array_equal(a, b, equal_nan=True) for before, a, b in pairs)
+    return moved
