@@ -9,6 +9,7 @@ from wrt.derive.first import (
     vjp as vjp,
 )
 from wrt.derive.operator import JacobianOperator as JacobianOperator, linearize as linearize
+from wrt.io import load_model as load_model
 from wrt.select import layer as layer, logit as logit, output as output, top as top
 
 __version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Model files, and models made from models."""
