@@ -110,7 +110,7 @@ def choose(
     limit = request.max_memory or (free if free is not None else free_host_memory()) // FRACTION
     chunk = min(request.chunk or _chunk(seeds, can, sizes, limit), max(seeds, 1))
     cost = _bytes_per_sample(sizes, chunk)
-    batch = fixed_batch or _batch(sizes, request, cost, limit)
+    batch = fixed_batch or _batch(sizes.samples, request, cost, limit)
     compiled = can.compiles if request.compile is None else request.compile
     bytes_ = cost * batch
     return Plan(
@@ -146,8 +146,15 @@ def _bytes_per_sample(sizes: Sizes, chunk: int) -> int:
     return max(1, result + sizes.intermediate * (1 + chunk))
 
 
-def _batch(sizes: Sizes, request: Request, cost: int, limit: int) -> int:
-    samples = LARGEST_BATCH if sizes.samples is None else max(sizes.samples, 1)
+def resized(plan: Plan, samples: int | None, request: Request) -> Plan:
+    """The same plan for another number of samples."""
+    cost = plan.bytes // plan.batch
+    batch = _batch(samples, request, cost, plan.max_memory)
+    return replace(plan, batch=batch, bytes=cost * batch)
+
+
+def _batch(samples: int | None, request: Request, cost: int, limit: int) -> int:
+    samples = LARGEST_BATCH if samples is None else max(samples, 1)
     if request.batch_size is not None:
         return min(request.batch_size, samples)
     largest = max(1, min(limit // cost, LARGEST_BATCH, samples))

@@ -12,7 +12,7 @@ import numpy as np
 
 from wrt.derive import inputs as inp
 from wrt.derive import target as targets
-from wrt.derive.choose import Plan, Request, Sizes, choose
+from wrt.derive.choose import Plan, Request, Sizes, choose, resized
 from wrt.derive.compress import Sweep, compress
 from wrt.derive.inputs import Inputs
 from wrt.derive.problem import PROBE, Problem, Shapes, diff_of, inspect
@@ -90,6 +90,8 @@ def prepare(model: Any, x: Any, of: Any, wrt: Any, what: str, options: Options) 
     recipe = adapted.cache.get(key)
     if recipe is None:
         recipe = adapted.cache[key] = _recipe(adapted, problem, inputs, what, options.request, graph)
+    if network.batch is None:  # the recipe may come from a call with fewer samples
+        recipe = dataclasses.replace(recipe, plan=resized(recipe.plan, inputs.samples, options.request))
     labels = _labels(recipe, target)
     return Job(adapted, inputs, recipe, what, options, labels)
 
