@@ -113,14 +113,10 @@ def choose(
     batch = fixed_batch or _batch(sizes.samples, request, cost, limit)
     compiled = can.compiles if request.compile is None else request.compile
     bytes_ = cost * batch
-    return Plan(
-        engine, mode, seeds, chunk, batch, bytes_, limit, sizes.outputs, sizes.inputs, compiled, tuple(why)
-    )
+    return Plan(engine, mode, seeds, chunk, batch, bytes_, limit, sizes.outputs, sizes.inputs, compiled, tuple(why))
 
 
-def _mode(
-    sizes: Sizes, wanted: str, can: Capabilities, push_problem: Callable[[], str]
-) -> tuple[str, list[str]]:
+def _mode(sizes: Sizes, wanted: str, can: Capabilities, push_problem: Callable[[], str]) -> tuple[str, list[str]]:
     reverse, forward = sizes.outputs * can.pull_cost, sizes.inputs * can.push_cost
     cheaper = f"{sizes.outputs} pulls cost about {reverse:g} forward passes, {sizes.inputs} pushes about {forward:g}"
     if wanted == "reverse":

@@ -108,8 +108,10 @@ def _match(specs: Sequence[InputSpec], paths: Sequence[Path]) -> list[InputSpec]
         return [InputSpec()] * len(paths)  # named otherwise than the tensors: the model will check
     unknown = [k for k in keys if k not in by_name]
     if unknown:
-        raise InputError(f"x has no input for the model's {sorted(by_name)}: unknown key {unknown[0]!r}."
-                         f"{suggest(unknown[0], [str(n) for n in by_name])}")
+        raise InputError(
+            f"x has no input for the model's {sorted(map(str, by_name))}: unknown key {unknown[0]!r}."
+            f"{suggest(unknown[0], [str(n) for n in by_name])}"
+        )
     return list(specs)
 
 
@@ -123,7 +125,9 @@ def _check_leaf(network: Network, leaf: Any, spec: InputSpec, path: Path) -> tup
         raise InputError(f"x (input {name!r}) is a single number; expected an array whose axis 0 is samples")
     _check_shape(tuple(value.shape), spec, name)
     if "complex" in dtype:
-        raise DtypeError(f"x (input {name!r}) is {dtype}; complex inputs are not supported: pass real and imaginary parts")
+        raise DtypeError(
+            f"x (input {name!r}) is {dtype}; complex inputs are not supported: pass real and imaginary parts"
+        )
     return value, _model_dtype(network, dtype, spec)
 
 
@@ -145,7 +149,9 @@ def _check_shape(shape: tuple[int | None, ...], spec: InputSpec, name: str) -> N
     )
     if not fits:
         wanted = ", ".join(["N", *("any" if s is None else str(s) for s in spec.shape[1:])])
-        raise InputError(f"x (input {name!r}) has shape {tuple(shape)}; expected ({wanted}){_way_out(shape, spec.shape)}")
+        raise InputError(
+            f"x (input {name!r}) has shape {tuple(shape)}; expected ({wanted}){_way_out(shape, spec.shape)}"
+        )
 
 
 def _way_out(shape: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> str:
@@ -216,9 +222,9 @@ def _check_float(index: int, inputs: Inputs, network: Network) -> None:
         return
     embeddings = network.embeddings()
     way = f"choose wrt={embeddings[0]!r}, the embedding layer" if embeddings else "choose wrt='<the embedding layer>'"
+    cast = "" if network.inputs else ", or pass x.astype('float32') if the values are measurements"
     raise DtypeError(
-        f"x (input {inputs.names[index]!r}) is {dtype}: there is no derivative with respect to integers; {way}, "
-        "or pass x.astype('float32') if the values are measurements"
+        f"x (input {inputs.names[index]!r}) is {dtype}: there is no derivative with respect to integers; {way}{cast}"
     )
 
 

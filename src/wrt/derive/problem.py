@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wrt.derive import target as targets
-from wrt.derive.inputs import Inputs, Wrt
+from wrt.derive.inputs import Wrt
 from wrt.derive.target import Target
 from wrt.engines.base import Array, Arrays, Facts, Function
 from wrt.engines.network import Network, Site, Taps
@@ -28,13 +28,15 @@ class Problem:
     target: Target
     wrt: Wrt
 
-    def function(self, state: Arrays, fixed: Arrays, labels: Array | None, note: dict[str, Any] | None = None) -> Function:
+    def function(
+        self, state: Arrays, fixed: Arrays, labels: Array | None, note: dict[str, Any] | None = None
+    ) -> Function:
         """`f(diff)`: the chosen outputs as a function of the chosen tensors, everything else fixed."""
 
         def f(diff: Arrays) -> Arrays:
             inputs, taps = self._place(diff, fixed, look=note is not None)
             y = self.network.apply(state, unflatten(self.structure, inputs), taps)
-            leaves, structure, tree = targets.pick_output(self.target, y, taps, self.network)
+            leaves, structure, tree = targets.pick_output(self.target, y, taps)
             for leaf in leaves:
                 targets.check_range(self.target, tuple(leaf.shape[1:]))
             if note is not None:
@@ -140,7 +142,9 @@ def _facts(
             raise
         shapes = ", ".join(f"({', '.join(['N', *map(str, a.shape[1:])])})" for a in (*diff, *fixed))
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the model cannot be evaluated on x of shape {shapes}: {type(error).__name__}: {text}") from error
+        raise InputError(
+            f"the model cannot be evaluated on x of shape {shapes}: {type(error).__name__}: {text}"
+        ) from error
 
 
 def _check_rows(shape: tuple[int, ...], samples: int) -> None:

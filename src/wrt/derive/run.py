@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive import inputs as inp
-from wrt.derive import target as targets
+from wrt.derive import inputs as inp, target as targets
 from wrt.derive.choose import Plan, Request, Sizes, choose, resized
 from wrt.derive.compress import Sweep, compress
 from wrt.derive.inputs import Inputs
@@ -227,9 +226,9 @@ def run(job: Job) -> Result:
 
 def _run_tensors(job: Job) -> Result:
     samples, batch = job.inputs.samples, job.recipe.plan.batch
-    whole = samples is None or job.graph or any(map(job.engine.is_traced, job.inputs.leaves))
-    asked = job.options.request.batch_size is not None and samples is not None
-    if (whole and not asked) or samples == 0 or samples <= batch:
+    whole = job.graph or any(map(job.engine.is_traced, job.inputs.leaves))
+    asked = job.options.request.batch_size is not None
+    if samples is None or samples <= batch or (whole and not asked):
         return _piece(job, job.engine, slice(None), None)
     parts = [_piece(job, job.engine, slice(s, s + batch), None) for s in range(0, samples, batch)]
     join = job.engine.concatenate

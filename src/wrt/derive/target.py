@@ -11,7 +11,7 @@ import numpy as np
 
 from wrt.engines import registry
 from wrt.engines.base import Array, Arrays, Engine
-from wrt.engines.network import Network, Site, Taps
+from wrt.engines.network import Site, Taps
 from wrt.errors import SelectionError, suggest
 from wrt.select import Layer, Logit, Output, Top
 from wrt.trees import LEAF, Structure, flatten, path_name
@@ -108,10 +108,12 @@ def check_labels(target: Target, samples: int | None) -> None:
     """One row of labels per sample."""
     if target.labels is not None and samples is not None and len(target.labels) != samples:
         shape = tuple(np.shape(target.labels))
-        raise SelectionError(f"of= has shape {shape} but x holds {samples} samples; expected ({samples},) or ({samples}, K)")
+        raise SelectionError(
+            f"of= has shape {shape} but x holds {samples} samples; expected ({samples},) or ({samples}, K)"
+        )
 
 
-def pick_output(target: Target, y: Any, taps: Taps, network: Network) -> tuple[Arrays, Structure, Any]:
+def pick_output(target: Target, y: Any, taps: Taps) -> tuple[Arrays, Structure, Any]:
     """The tensors that are meant: leaves, their structure, and the tree that a callable gets."""
     if target.source == "layer":
         value = taps.seen[target.site]  # type: ignore[index]
@@ -143,12 +145,14 @@ def _named(y: Any, name: str | int) -> Any:
 def select(engine: Engine, target: Target, leaves: Arrays, tree: Any, labels: Array | None) -> Arrays:
     """The chosen numbers, `(N, *sel)` each."""
     unit = target.unit
-    if unit is None or isinstance(unit, str) and unit == "all":
+    if unit is None or (isinstance(unit, str) and unit == "all"):
         return leaves
     if callable(unit):
         return [_called(unit, tree)]
     if len(leaves) != 1:
-        raise SelectionError(f"of={unit!r}: the model has {len(leaves)} outputs; choose one with wrt.output(name, unit)")
+        raise SelectionError(
+            f"of={unit!r}: the model has {len(leaves)} outputs; choose one with wrt.output(name, unit)"
+        )
     value = leaves[0]
     if isinstance(unit, int):
         return [value[..., unit]]

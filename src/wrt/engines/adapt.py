@@ -101,8 +101,7 @@ def _engine_of_function(function: Any, x: Any) -> Engine:
         if name != "reference" and name not in sys.modules:
             continue
         engine = registry.engine(name)
-        sample = map_leaves(lambda a, engine=engine: engine.asarray(np.asarray(a)[:1]), x)
-        args, kwargs = arguments(function, sample)
+        args, kwargs = arguments(function, _first_row(engine, x))
         try:
             found = _first_leaf_engine(function(*args, **kwargs))
         except Exception as error:
@@ -113,6 +112,10 @@ def _engine_of_function(function: Any, x: Any) -> Engine:
         "model is a function that takes neither NumPy arrays nor the tensors of an imported framework "
         f"({'; '.join(failures)}); pass x as a tensor of the function's framework"
     )
+
+
+def _first_row(engine: Engine, x: Any) -> Any:
+    return map_leaves(lambda a: engine.asarray(np.asarray(a)[:1]), x)
 
 
 def _first_leaf_engine(y: Any) -> Engine | None:

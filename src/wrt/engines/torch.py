@@ -90,8 +90,9 @@ class TorchEngine:
         return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
 
     def free_memory(self, like: Array | None) -> int | None:
-        on_gpu = like is not None and like.device.type == "cuda"
-        return torch.cuda.mem_get_info(like.device)[0] if on_gpu else None
+        if like is None or like.device.type != "cuda":
+            return None
+        return torch.cuda.mem_get_info(like.device)[0]
 
     def asarray(self, value: Any, dtype: str | None = None, like: Array | None = None) -> Array:
         kind = None if dtype is None else getattr(torch, dtype)
