@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import record  # the public interface does not say whether a tape is open
 
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
+from wrt.engines.tensorflow_gradients import differentiable, wrong_push
 
 ZERO = tf.UnconnectedGradients.ZERO
 
@@ -29,7 +31,7 @@ class TensorflowEngine:
             grads = tape.gradient(y, primals, output_gradients=list(cotangents), unconnected_gradients=ZERO)
             return [tf.convert_to_tensor(g) for g in grads]
 
-        return y, back
+        return y, differentiable(back) if graph else back
 
     def push(self, f: Function, primals: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
         with tf.autodiff.ForwardAccumulator(primals, list(tangents)) as accumulator:
@@ -58,9 +60,7 @@ class TensorflowEngine:
         first = self._part(f, tf.range(head), chunk)
         signature = [tf.TensorSpec((None, *a.shape[1:]), a.dtype) for a in first]
         index = tf.reshape(tf.range(head, count), (-1, chunk))
-        rest = tf.map_fn(
-            lambda i: self._part(f, i, chunk), index, fn_output_signature=signature, parallel_iterations=1
-        )
+        rest = tf.map_fn(lambda i: self._part(f, i, chunk), index, fn_output_signature=signature, parallel_iterations=1)
         flat = [tf.reshape(a, tf.concat([[-1], tf.shape(a)[2:]], 0)) for a in rest]
         return [tf.concat([a, b], 0) for a, b in zip(first, flat, strict=True)]
 
@@ -97,7 +97,7 @@ class TensorflowEngine:
             return (str(error).splitlines() or [type(error).__name__])[0]
         if not concrete.outputs:
             return "TensorFlow has no forward derivative of one of the operators (the tangent is None)"
-        return _wrong_operator(concrete.graph.as_graph_def())
+        return wrong_push(concrete.graph)
 
     def owns(self, value: Any) -> bool:
         return isinstance(value, (tf.Tensor, tf.Variable))
@@ -106,7 +106,7 @@ class TensorflowEngine:
         return tf.is_symbolic_tensor(value) or not tf.executing_eagerly()
 
     def carries_graph(self, value: Any) -> bool:
-        return self.is_traced(value)
+        return self.is_traced(value) or record.could_possibly_record()
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError))
@@ -164,13 +164,3 @@ def _bytes(tensor: Array) -> int:
     shape = tensor.shape
     known = shape.rank is not None and all(s is not None for s in shape) and tensor.dtype.is_floating
     return math.prod(shape) * tensor.dtype.size if known else 0
-
-
-def _wrong_operator(graph: Any) -> str:
-    """Name an operator whose forward derivative is silently wrong inside a graph."""
-    nodes = [n for n in graph.node] + [n for function in graph.library.function for n in function.node_def]
-    for node in nodes:
-        if node.op in ("MaxPool", "MaxPool3D") and node.attr["padding"].s == b"SAME":
-            if all(s == 1 for s in node.attr["strides"].list.i):
-                return "TensorFlow's forward derivative of a stride-1 'same' max pooling is wrong inside a graph"
-    return ""
