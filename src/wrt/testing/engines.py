@@ -165,7 +165,9 @@ def _check_disconnected(bench: _Bench) -> None:
 def _check_second_order(bench: _Bench) -> None:
     """A pull of a pull, and a push of a pull: what Hessians are made of."""
     tolerance = max(bench.tolerance, 1e-6)
-    for scenario in (s for s in scenarios() if s.hessian is not None and s.x[0].ndim == 2):
+    for scenario in scenarios():
+        if scenario.hessian is None or scenario.x[0].ndim != 2:
+            continue
         x, f = scenario.x[0], _listed(scenario, bench)
         hessian = scenario.hessian(x).reshape(len(x), -1, x.shape[1], x.shape[1]).sum(1)
         v = _tangents(scenario)[0]
