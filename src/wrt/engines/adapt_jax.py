@@ -81,7 +81,7 @@ def hoist(value: Any, seen: frozenset[int] = frozenset()) -> Hoisted:
 
 def _hoist_array(value: Any) -> Hoisted:
     if np.issubdtype(value.dtype, np.inexact) or value.dtype == jax.numpy.bfloat16:
-        return Hoisted(("array",), [value], next)
+        return Hoisted(_kind(value), [value], next)
     return Hoisted(_Constant(value), [], lambda weights: value)  # integers may be needed as Python values
 
 
@@ -95,7 +95,12 @@ def _hoist_nnx(nnx: Any, module: Any) -> Hoisted:
         rebuilt.eval()
         return rebuilt
 
-    return Hoisted(("nnx", graphdef, treedef), leaves, rebuild)
+    return Hoisted(("nnx", graphdef, treedef, *map(_kind, leaves)), leaves, rebuild)
+
+
+def _kind(weight: Any) -> Hashable:
+    """Shapes belong to the description: a function over other weights may have another output."""
+    return "array", tuple(np.shape(weight)), str(getattr(weight, "dtype", type(weight)))
 
 
 def _hoist_function(function: types.FunctionType, seen: frozenset[int]) -> Hoisted:
