@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive import target as targets
 from wrt.derive.choose import Plan, Request
 from wrt.derive.run import Job, Options, Result, nest, prepare, run, with_extra
+from wrt.derive.target import WAYS
 from wrt.errors import OptionError, PlanMismatchError, SaturationWarning, SelectionError
 from wrt.trees import unflatten
 
@@ -62,7 +62,6 @@ def gradient(
         array([[12.,  9.]])
     """
     options = _options(locals())
-    _needs_choice(of)
     job = prepare(model, x, of, wrt, "rows", options)
     _check_scalar(job, of)
     result = run(job)
@@ -293,18 +292,13 @@ def _options(given: dict[str, Any]) -> Options:
     return Options(request, **{name: given[name] for name in flags if name in given})
 
 
-def _needs_choice(of: Any) -> None:
-    if isinstance(of, str) and of not in ("max", "all"):
-        targets.parse(of)
-
-
 def _check_scalar(job: Job, of: Any) -> None:
     """A gradient needs one scalar, or a list of them, per sample."""
     shapes = job.recipe.shapes
     target = job.recipe.problem.target
     if target.unit is None and (len(shapes.outs) != 1 or shapes.outs[0] not in ((), (1,))):
         found = ", ".join(f"(N, {', '.join(map(str, s))})" if s else "(N,)" for s in shapes.outs)
-        raise SelectionError(f"gradient: the model gives {found}, so of= must say which scalar; {targets.WAYS}")
+        raise SelectionError(f"gradient: the model gives {found}, so of= must say which scalar; {WAYS}")
     for shape in shapes.outs:
         if len(shape) > 1:
             raise SelectionError(

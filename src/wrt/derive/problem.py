@@ -14,7 +14,7 @@ from wrt.derive.target import Target
 from wrt.engines.base import Array, Arrays, Facts, Function
 from wrt.engines.network import Network, Site, Taps
 from wrt.errors import DependenceError, InputError, SelectionError, WrtError
-from wrt.trees import LEAF, Structure, flatten, unflatten
+from wrt.trees import LEAF, Structure, flatten, path_name, unflatten
 
 PROBE = 2  # samples: enough to see whether axis 0 of the output follows them
 
@@ -37,8 +37,8 @@ class Problem:
             inputs, taps = self._place(diff, fixed, look=note is not None)
             y = self.network.apply(state, unflatten(self.structure, inputs), taps)
             leaves, structure, tree = targets.pick_output(self.target, y, taps)
-            for leaf in leaves:
-                targets.check_range(self.target, tuple(leaf.shape[1:]))
+            if len(leaves) == 1:
+                targets.check_range(self.target, tuple(leaves[0].shape[1:]))
             if note is not None:
                 note["probability"] = self.target.source == "output" and any(map(taps.is_probability, leaves))
                 note["logit"] = bool(taps.logits)
@@ -107,7 +107,7 @@ def inspect(problem: Problem, state: Arrays, example: Arrays, labels: Array | No
     facts = _facts(problem, state, diff, fixed, labels, note)
     for shape in facts.shapes:
         _check_rows(shape, samples)
-    _check_connected(problem, facts)
+    _check_connected(problem, facts, note["structure"])
     if problem.target.source == "logit" and not note["logit"]:
         _check_is_logit(problem, state, example)
     ins = tuple(tuple(d.shape[1:]) for d in diff)
@@ -155,7 +155,7 @@ def _check_rows(shape: tuple[int, ...], samples: int) -> None:
         )
 
 
-def _check_connected(problem: Problem, facts: Facts) -> None:
+def _check_connected(problem: Problem, facts: Facts, structure: Structure) -> None:
     if not facts.shapes:
         raise SelectionError("the model has no output to differentiate")
     for k, chosen in enumerate(problem.wrt.chosen):
@@ -166,9 +166,12 @@ def _check_connected(problem: Problem, facts: Facts) -> None:
                 f"(an integer cast, an embedding lookup or a detached value ends one); choose another of= or wrt="
                 f"{_embedding_hint(problem)}"
             )
-    for j, row in enumerate(facts.connected):
+    for path, row in zip(structure.paths(), facts.connected, strict=True):
         if not any(row):
-            raise DependenceError(f"output number {j} does not depend on the chosen wrt=; choose another of= or wrt=")
+            name = path_name(path) if path else ""
+            raise DependenceError(
+                f"output {name!r} does not depend on the chosen wrt=; choose the outputs that do with of=wrt.output(name)"
+            )
 
 
 def _embedding_hint(problem: Problem) -> str:
