@@ -67,6 +67,8 @@ def hoist(value: Any, seen: frozenset[int] = frozenset()) -> Hoisted:
     if isinstance(value, functools.partial):
         pieces = [value.func, value.args, value.keywords]
         return _join("partial", pieces, seen, lambda parts: functools.partial(parts[0], *parts[1], **parts[2]))
+    if isinstance(value, (jax.custom_jvp, jax.custom_vjp)):
+        return Hoisted(_Constant(value), [], lambda weights: value)  # taken apart it would lose its rule
     if callable(value) and isinstance(getattr(value, "__wrapped__", None), types.FunctionType):
         return hoist(value.__wrapped__, seen)  # jax.jit: it is compiled as part of the whole
     leaves, treedef = jax.tree.flatten(value)
