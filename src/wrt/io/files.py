@@ -36,9 +36,9 @@ def load_model(path: Path_, *, trust: bool = False) -> Any:
 
     Example:
         >>> import keras, tempfile, wrt
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(folder.name + "/net.keras")
-        >>> wrt.load_model(folder.name + "/net.keras").output_shape
+        >>> path = tempfile.mkdtemp() + "/net.keras"
+        >>> keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
+        >>> wrt.load_model(path).output_shape
         (None, 2)
     """
     path = Path(path)
@@ -125,27 +125,43 @@ def _read_npz(path: Path, key: str | None) -> Any:
 
 
 @contextlib.contextmanager
-def output_file(path: Path_) -> Iterator[Callable[[Any], None]]:
-    """Yields `save(arrays)` for a `.npy` or `.npz` file, which appears whole or not at all.
+def whole_file(path: Path_) -> Iterator[Path]:
+    """Yields the path of a temporary file beside `path`, which takes its place at the end; `path` is whole or untouched.
 
-    The bytes go to a temporary file in the same folder, opened at once, so that a folder that cannot be written is
-    found before anything is computed; what was there is replaced in one step, and only by a complete file.
+    The temporary file is made at once, so that a folder that cannot be written is found before anything is computed.
 
     Raises:
-        FileError: another suffix, a folder that is missing or cannot be written, or a disk that is full.
+        FileError: a folder that is missing or cannot be written.
     """
     path = Path(path)
-    _check_output(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with _failures_of(path):
-        file = temporary.open("wb")
+    if path.is_dir():
+        raise FileError(f"{path}: is a folder; expected the name of a file")
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: there is no folder {str(path.parent)!r}; make it first")
+    part = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        yield lambda arrays: _save(path, file, arrays)
         with _failures_of(path):
-            _finish(file, temporary, path)
+            part.touch()
+        yield part
+        with _failures_of(path):
+            _put_in_place(part, path)
     finally:
-        file.close()
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def output_file(path: Path_) -> Iterator[Callable[[Any], None]]:
+    """Yields `save(arrays)` for a `.npy` or `.npz` file, which is written whole or not at all.
+
+    Raises:
+        FileError: another suffix, several arrays for a `.npy` file, a disk that is full, or as in `whole_file`.
+    """
+    path = Path(path)
+    if path.suffix not in (".npy", ".npz"):
+        raise FileError(f"{path}: cannot write the suffix {path.suffix!r}; expected .npz, or .npy for a single array")
+    with whole_file(path) as part:
+        yield lambda arrays: _save(path, part, arrays)
 
 
 def write_arrays(path: Path_, arrays: Any) -> None:
@@ -158,15 +174,6 @@ def write_arrays(path: Path_, arrays: Any) -> None:
         save(arrays)
 
 
-def _check_output(path: Path) -> None:
-    if path.suffix not in (".npy", ".npz"):
-        raise FileError(f"{path}: cannot write the suffix {path.suffix!r}; expected .npz, or .npy for a single array")
-    if path.is_dir():
-        raise FileError(f"{path}: is a folder; expected the name of a file")
-    if not path.parent.is_dir():
-        raise FileError(f"{path}: there is no folder {str(path.parent)!r}; make it first")
-
-
 @contextlib.contextmanager
 def _failures_of(path: Path) -> Iterator[None]:
     try:
@@ -176,20 +183,19 @@ def _failures_of(path: Path) -> Iterator[None]:
         raise FileError(f"{path}: cannot be written ({reason})") from error
 
 
-def _finish(file: BinaryIO, temporary: Path, path: Path) -> None:
-    if file.tell() == 0:
-        return
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
-    os.replace(temporary, path)
+def _put_in_place(part: Path, path: Path) -> None:
+    if part.stat().st_size == 0:
+        return  # nothing was written
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
 
 
-def _save(path: Path, file: BinaryIO, arrays: Any) -> None:
+def _save(path: Path, part: Path, arrays: Any) -> None:
     leaves, structure = flatten(arrays)
     if path.suffix == ".npy" and len(leaves) != 1:
         raise FileError(f"{path}: a .npy file holds one array, and there are {len(leaves)}; write a .npz file")
-    with _failures_of(path):
+    with _failures_of(path), part.open("wb") as file:
         if path.suffix == ".npy":
             np.lib.format.write_array(file, np.asarray(leaves[0]), allow_pickle=False)
         else:
