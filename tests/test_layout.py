@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "plots": {"errors", "results"},
     "testing": KERNEL | {""},
     "io": GROUND | {"models"},
+    "__main__": {"cli"},
     "cli": {"", "demo", "errors", "io", "plots", "progress"},
     "demo": {"", "errors", "io", "plots", "progress"},
 }
