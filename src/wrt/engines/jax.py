@@ -63,10 +63,10 @@ class JaxEngine:
 
     def push_problem(self, f: Function, primals: Arrays) -> str:
         try:
-            jax.eval_shape(lambda p: jax.jvp(f, (p,), (p,)), primals)
+            jaxpr = jax.make_jaxpr(lambda p: jax.jvp(f, (p,), (p,)))(primals).jaxpr
         except TypeError as error:
             return str(error).splitlines()[0]
-        return ""
+        return "a jax.custom_vjp has no forward derivative" if "custom_lin" in _primitives(jaxpr) else ""
 
     def owns(self, value: Any) -> bool:
         return isinstance(value, jax.Array)
@@ -142,12 +142,23 @@ def _size(jaxpr: Any) -> int:
     """Bytes of all intermediate values, nested programs included."""
     total = 0
     for equation in jaxpr.eqns:
-        inner = [p for p in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr) if _is_jaxpr(p)]
+        inner = _inner(equation)
         if inner:
-            total += sum(_size(getattr(p, "jaxpr", p)) for p in inner)
+            total += sum(map(_size, inner))
         else:
             total += sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in equation.outvars)
     return total
+
+
+def _primitives(jaxpr: Any) -> set[str]:
+    """Names of all operators, nested programs included."""
+    own = {equation.primitive.name for equation in jaxpr.eqns}
+    return own.union(*(_primitives(p) for equation in jaxpr.eqns for p in _inner(equation)))
+
+
+def _inner(equation: Any) -> list[Any]:
+    found = [p for p in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr) if _is_jaxpr(p)]
+    return [getattr(p, "jaxpr", p) for p in found]
 
 
 def _is_jaxpr(value: Any) -> bool:
