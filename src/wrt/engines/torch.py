@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import types
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -46,7 +47,9 @@ class TorchEngine:
         if chunk == 1:
             return [torch.stack(column) for column in zip(*map(f, range(count)), strict=True)]
         try:
-            return list(torch.func.vmap(f, chunk_size=chunk)(torch.arange(count)))
+            with warnings.catch_warnings():  # of operators that vmap repeats one by one, as a chunk of 1 would
+                warnings.filterwarnings("ignore", "There is a performance drop")
+                return list(torch.func.vmap(f, chunk_size=chunk)(torch.arange(count)))
         except RuntimeError as error:  # an operator without a batching rule
             if self.is_out_of_memory(error):
                 raise
