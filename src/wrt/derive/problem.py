@@ -37,10 +37,10 @@ class Problem:
             inputs, taps = self._place(diff, fixed, look=note is not None)
             y = self.network.apply(state, unflatten(self.structure, inputs), taps)
             leaves, structure, tree = targets.pick_output(self.target, y, taps)
-            if len(leaves) == 1:
-                targets.check_range(self.target, tuple(leaves[0].shape[1:]))
+            targets.check_one(self.target, leaves)
             if note is not None:
-                note["probability"] = self.target.source == "output" and any(map(taps.is_probability, leaves))
+                direct = self.target.source == "output" and not callable(self.target.unit)
+                note["probability"] = direct and any(map(taps.is_probability, leaves))
                 note["logit"] = bool(taps.logits)
                 note["shape"] = tuple(leaves[0].shape[1:]) if len(leaves) == 1 else ()
                 note["structure"] = structure if self.target.unit in (None, "all") else LEAF
@@ -160,7 +160,8 @@ def _check_connected(problem: Problem, facts: Facts, structure: Structure) -> No
         raise SelectionError("the model has no output to differentiate")
     for k, chosen in enumerate(problem.wrt.chosen):
         if not any(row[k] for row in facts.connected):
-            what = f"input number {chosen}" if isinstance(chosen, int) else f"layer {chosen[0]!r}"
+            path = problem.structure.paths()[chosen] if isinstance(chosen, int) else ()
+            what = f"input {path_name(path)!r}" if isinstance(chosen, int) else f"layer {chosen[0]!r}"
             raise DependenceError(
                 f"{problem.target.describe()} does not depend on {what}: there is no differentiable path between them "
                 f"(an integer cast, an embedding lookup or a detached value ends one); choose another of= or wrt="

@@ -43,18 +43,16 @@ def _keras(model: Any, x: Any) -> Adapted:
 
     adapt_keras.build(model, x)
     cache = _per_model.of(model)
-    if "network" not in cache:
-        cache["network"] = adapt_keras.adapt(model)
-    return Adapted(cache["network"], lambda live: adapt_keras.weights(model, live), cache)
+    network = cache.get("network") or cache.setdefault("network", adapt_keras.adapt(model))
+    return Adapted(network, lambda live: adapt_keras.weights(model, live), cache)
 
 
 def _torch(model: Any) -> Adapted:
     from wrt.engines import adapt_torch
 
     cache = _per_model.of(model)
-    if "network" not in cache:
-        cache["network"] = adapt_torch.adapt(model)
-    return Adapted(cache["network"], lambda live: adapt_torch.weights(model, live), cache)
+    network = cache.get("network") or cache.setdefault("network", adapt_torch.adapt(model))
+    return Adapted(network, lambda live: adapt_torch.weights(model, live), cache)
 
 
 def _jax(model: Any) -> Adapted:
@@ -64,10 +62,11 @@ def _jax(model: Any) -> Adapted:
     try:
         cache = _per_description.get(description)
         if cache is None:
-            cache = _per_description[description] = {"network": network}
+            cache = _per_description[description] = Bounded()
     except TypeError:  # an unhashable constant: nothing can be kept
-        cache = {"network": network}
-    return Adapted(cache["network"], lambda live: weights, cache)
+        cache = Bounded()
+    network = cache.get("network") or cache.setdefault("network", network)
+    return Adapted(network, lambda live: weights, cache)
 
 
 def _function(model: Any, engine: Engine) -> Adapted:

@@ -116,15 +116,22 @@ class WeakCache:
             try:
                 reference = weakref.ref(owner, lambda _: self._entries.pop(key, None))
             except TypeError:
-                return {}
-            self._entries[key] = (reference, {})
+                return Bounded()
+            self._entries[key] = (reference, Bounded())
         return self._entries[key][1]
 
 
 class Bounded(dict[Any, Any]):
-    """A dictionary that forgets its oldest entries."""
+    """A dictionary that forgets what was not asked for the longest."""
 
     limit = 64
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        if key not in self:
+            return default
+        value = self.pop(key)
+        super().__setitem__(key, value)
+        return value
 
     def __setitem__(self, key: Any, value: Any) -> None:
         super().__setitem__(key, value)
