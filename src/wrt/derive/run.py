@@ -171,12 +171,16 @@ def _example_labels(target: Target, engine: Engine, example: Arrays) -> Array | 
 
 
 def _labels(recipe: Recipe, target: Target) -> Array | None:
-    """Labels in range, negatives counted from the end."""
+    """Labels in range, negatives counted from the end; as they came where they have no values yet."""
     labels = target.labels
-    if not isinstance(labels, np.ndarray):
+    if labels is None:
+        return None
+    owner = registry.owner(labels)
+    if owner is not None and owner.is_traced(labels):
         return labels
-    targets.check_range(target, recipe.shapes.unit_shape)
-    return np.where(labels < 0, labels + recipe.shapes.unit_shape[-1], labels)
+    values = np.asarray(owner.numpy(labels) if owner else labels)
+    targets.check_range(dataclasses.replace(target, labels=values), recipe.shapes.unit_shape)
+    return np.where(values < 0, values + recipe.shapes.unit_shape[-1], values)
 
 
 def with_extra(job: Job, tree: Any, name: str, shapes: tuple[tuple[int, ...], ...], structure: Structure) -> Job:

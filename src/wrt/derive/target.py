@@ -65,7 +65,7 @@ def parse(of: Any) -> Target:
 
 
 def _with_unit(source: str, name: str | int | None, site: Site | None, unit: Any) -> Target:
-    if unit is None or unit == "all" if isinstance(unit, str) or unit is None else False:
+    if unit is None or (isinstance(unit, str) and unit == "all"):
         return Target(source, name, site, unit)
     if isinstance(unit, str):
         if unit == "max":
@@ -172,11 +172,19 @@ def _called(function: Callable[[Any], Any], tree: Any) -> Array:
     return value
 
 
-def check_range(target: Target, shape: tuple[int, ...]) -> None:
-    """Units and labels lie inside an output of this per-sample shape."""
+def check_one(target: Target, leaves: Arrays) -> None:
+    """A unit is chosen from one output, and lies inside it."""
     unit = target.unit
     if unit is None or callable(unit) or (isinstance(unit, str) and unit == "all"):
         return
+    if len(leaves) != 1:
+        raise SelectionError(f"of={unit!r}: the model has {len(leaves)} outputs; choose one with wrt.output(name, unit)")
+    check_range(target, tuple(leaves[0].shape[1:]))
+
+
+def check_range(target: Target, shape: tuple[int, ...]) -> None:
+    """Units and labels lie inside an output of this per-sample shape."""
+    unit = target.unit
     if not shape:
         raise SelectionError(f"of={unit!r}: {target.describe()} is one number per sample, without units; leave of= out")
     if isinstance(unit, tuple):
