@@ -61,8 +61,9 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# not --quiet, with which mkdocs does not count warnings and --strict means nothing
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 KERAS_BACKEND=jax TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 KERAS_BACKEND=jax TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP)
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
