@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 
@@ -23,9 +24,10 @@ class TorchEngine:
 
     def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
         if transforming():
-            y, back = torch.func.vjp(f, primals)
+            with _composed_attention():
+                y, back = torch.func.vjp(f, primals)
             return y, lambda cotangents: back(list(cotangents))[0]
-        with _recording():
+        with _recording(), _composed_attention() if graph else contextlib.nullcontext():
             leaves = [p if graph and p.requires_grad else _leaf(p) for p in primals]
             y = f(leaves)
         return y if graph else [a.detach() for a in y], lambda u: self._back(y, leaves, u, graph)
@@ -39,7 +41,8 @@ class TorchEngine:
         return [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, grads, strict=True)]
 
     def push(self, f: Function, primals: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
-        return torch.func.jvp(f, (primals,), (list(tangents),))
+        with _composed_attention():
+            return torch.func.jvp(f, (primals,), (list(tangents),))
 
     def map(self, f: Callable[[Array], Arrays], count: int, chunk: int) -> Arrays:
         if count == 0:
@@ -161,6 +164,11 @@ def _recording() -> Iterator[None]:
     """Record a graph even where the caller has switched gradients off."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def _composed_attention() -> contextlib.AbstractContextManager[None]:
+    """Attention made of plain operators: the fused ones have neither a forward nor a second derivative."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def _leaf(value: Array) -> Array:
