@@ -198,16 +198,16 @@ def check_range(target: Target, shape: tuple[int, ...]) -> None:
             raise SelectionError(f"wrt.top({unit.k}): the output has only {shape[0]} units")
     elif isinstance(target.labels, np.ndarray) and target.labels.size:
         for extreme in (target.labels.min(), target.labels.max()):
-            _check_unit(operator.index(extreme), shape[0], "of= holds label")
+            _check_unit(operator.index(extreme), shape[0], "of=: label ")
 
 
 def _check_index(unit: tuple[int, ...], shape: tuple[int, ...]) -> None:
     if len(unit) > len(shape):
         raise SelectionError(f"of={unit}: {len(unit)} indices for an output of shape (N, {', '.join(map(str, shape))})")
     for index, size in zip(unit, shape, strict=False):
-        _check_unit(index, size, f"of={unit}: index")
+        _check_unit(index, size, f"of={unit}: index ")
 
 
 def _check_unit(unit: int, size: int, what: str) -> None:
     if not -size <= unit < size:
-        raise SelectionError(f"{what} {unit} is out of range: the output has {size} units, 0 to {size - 1}")
+        raise SelectionError(f"{what}{unit} is out of range: the output has {size} units, 0 to {size - 1}")

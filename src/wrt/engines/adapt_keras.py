@@ -12,7 +12,7 @@ from wrt.engines import registry
 from wrt.engines.base import Array, Arrays
 from wrt.engines.network import InputSpec, Network, Taps, arguments, weak
 from wrt.errors import ModelError, SelectionError, suggest
-from wrt.trees import flatten
+from wrt.trees import flatten, map_leaves
 
 
 def adapt(model: Any) -> Network:
@@ -24,7 +24,7 @@ def adapt(model: Any) -> Network:
         model = alive()
         count = len(model.trainable_variables)
         with _intercepted(model, taps):
-            args, kwargs = ((x,), {}) if hasattr(model, "inputs") else arguments(model.call, x)
+            args, kwargs = _arguments(model, x)
             y, _ = model.stateless_call(state[:count], state[count:], *args, **kwargs, training=False)
         taps.finish()
         return y
@@ -54,21 +54,23 @@ def weights(model: Any, live: bool) -> Arrays:
 
 def build(model: Any, x: Any) -> None:
     """Give an unbuilt subclassed model its weights, as its first call would."""
-    if model.built and not _unbuilt(model):
+    if model.built:
         return
-    leaves, _ = flatten(x)
-    if not leaves:
-        raise ModelError("model is not built and x is empty: call the model once on data, or build it, first")
     try:
-        model(x)
+        args, kwargs = _arguments(model, map_leaves(lambda a: a[:1], x))
+        model(*args, **kwargs, training=False)
     except Exception as error:
         raise ModelError(
-            f"model is not built and cannot be called on x ({str(error).splitlines()[0]}); call it once on data first"
+            f"model is not built and cannot be called on x ({(str(error).splitlines() or [''])[0]}); "
+            "call it once on data first"
         ) from error
 
 
-def _unbuilt(model: Any) -> bool:
-    return any(not layer.built for layer in model._flatten_layers(include_self=False, recursive=True))
+def _arguments(model: Any, x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """One argument, unless `call` requires several; `training` and `mask` are not inputs."""
+    if hasattr(model, "inputs"):
+        return (x,), {}
+    return arguments(model.call, list(x) if isinstance(x, tuple) else x)
 
 
 def _spec(tensor: Any) -> InputSpec:
