@@ -126,7 +126,7 @@ def _read_npz(path: Path, key: str | None) -> Any:
 
 @contextlib.contextmanager
 def whole_file(path: Path_) -> Iterator[Path]:
-    """Yields the path of a temporary file beside `path`, which takes its place at the end; `path` is whole or untouched.
+    """Yields a temporary file beside `path`, which takes its place at the end; `path` is whole or untouched.
 
     The temporary file is made at once, so that a folder that cannot be written is found before anything is computed.
 

@@ -1,0 +1,3 @@
+"""Pictures of results; matplotlib is imported when the first one is drawn."""
+
+from wrt.plots.maps import maps as maps
