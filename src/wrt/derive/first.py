@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from wrt.derive.choose import Plan, Request
-from wrt.derive.run import Job, Options, Result, nest, prepare, run, with_extra
+from wrt.derive.job import Job, Options, nest, prepare, with_extra
+from wrt.derive.run import Result, run
 from wrt.derive.target import WAYS
 from wrt.errors import OptionError, PlanMismatchError, SaturationWarning, SelectionError
 from wrt.trees import unflatten

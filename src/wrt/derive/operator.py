@@ -10,7 +10,7 @@ import numpy as np
 
 from wrt.derive.choose import Request
 from wrt.derive.products import Products
-from wrt.derive.run import Options, nest, prepare, with_extra
+from wrt.derive.job import Options, nest, prepare, with_extra
 from wrt.derive.spectrum import probe_square
 from wrt.engines.base import Array
 from wrt.errors import OptionError, SelectionError

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive.run import Job, run
+from wrt.derive.job import Job
+from wrt.derive.run import run
 from wrt.derive.spectrum import Triplets, triplets
 from wrt.engines.base import Array, Arrays
 from wrt.errors import OptionError

@@ -178,7 +178,7 @@ def check_one(target: Target, leaves: Arrays) -> None:
     if unit is None or callable(unit) or (isinstance(unit, str) and unit == "all"):
         return
     if len(leaves) != 1:
-        raise SelectionError(f"of={unit!r}: the model has {len(leaves)} outputs; choose one with wrt.output(name, unit)")
+        raise SelectionError(f"of={unit!r}: the model has {len(leaves)} outputs; choose with wrt.output(name, unit)")
     check_range(target, tuple(leaves[0].shape[1:]))
 
 

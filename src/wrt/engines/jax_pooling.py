@@ -76,9 +76,7 @@ def _floating(dtype: Any) -> bool:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
 def max_pool(window: tuple, strides: tuple, padding: tuple, dilation: tuple, x: jax.Array) -> jax.Array:
     """The largest entry of every window."""
-    return jax.lax.reduce_window(
-        x, -jnp.inf, jax.lax.max, window, strides, padding, window_dilation=dilation
-    )
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, padding, window_dilation=dilation)
 
 
 @max_pool.defjvp
