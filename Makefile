@@ -66,7 +66,8 @@ docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 KERAS_BACKEND=jax TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP)
-	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	for file in $$(grep -l __main__ benchmarks/*.py); do for engine in $(ENGINES); do \
+	$(BIN)/python $$file $$engine || exit 1; done; done
 
 clean:
 	rm -rf site demo dist .logs .mypy_cache .pytest_cache .ruff_cache
