@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive import inputs as inp
-from wrt.derive import target as targets
+from wrt.derive import inputs as inp, target as targets
 from wrt.derive.choose import Plan, Request, Sizes, choose, resized
 from wrt.derive.compress import Sweep, compress
 from wrt.derive.inputs import Inputs

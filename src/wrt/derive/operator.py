@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wrt.derive.choose import Request
-from wrt.derive.products import Products
 from wrt.derive.job import Options, nest, prepare, with_extra
+from wrt.derive.products import Products
 from wrt.derive.spectrum import probe_square
 from wrt.engines.base import Array
 from wrt.errors import OptionError, SelectionError

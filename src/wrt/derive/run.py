@@ -17,7 +17,6 @@ from wrt.engines.base import Array, Arrays, Engine
 from wrt.errors import OutOfMemoryError
 from wrt.progress import progress_bar
 
-
 NAMES = {"rows": "Jacobian", "jvp": "J v", "vjp": "Jᵀ u"}
 
 
