@@ -25,7 +25,9 @@ def adapt(model: Any) -> Network:
         count = len(model.trainable_variables)
         with _intercepted(model, taps):
             args, kwargs = _arguments(model, x)
-            y, _ = model.stateless_call(state[:count], state[count:], *args, **kwargs, training=False)
+            if "training" in model.call_signature_parameters:
+                kwargs = {**kwargs, "training": False}
+            y, _ = model.stateless_call(state[:count], state[count:], *args, **kwargs)
         taps.finish()
         return y
 
