@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from wrt.derive.identity import identity
 from wrt.engines import registry
 from wrt.engines.base import Array, Arrays, Engine
 from wrt.engines.network import Site, Taps
@@ -35,8 +36,9 @@ class Target:
 
     @property
     def key(self) -> Hashable:
-        labels = None if self.labels is None else len(np.shape(self.labels))
-        return self.source, self.name, self.site, self.unit, labels
+        labels = None if self.labels is None else tuple(self.labels.shape[1:])
+        unit = identity(self.unit) if callable(self.unit) else self.unit
+        return self.source, self.name, self.site, unit, labels
 
     @property
     def watch(self) -> tuple[Site, ...]:

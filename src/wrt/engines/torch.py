@@ -124,7 +124,7 @@ class TorchEngine:
 
     def gather(self, value: Array, index: Array) -> Array:
         rows = torch.arange(value.shape[0], device=value.device).reshape((-1,) + (1,) * (index.ndim - 1))
-        return value[rows, index]
+        return value[rows, index.long()]
 
     def top(self, value: Array, k: int) -> Array:
         return torch.topk(value.detach(), k, dim=1).indices
