@@ -34,9 +34,20 @@ def linearize(
 ) -> JacobianOperator:
     """The Jacobian of every sample as an operator, `J.matvec(v) = J v`, without forming the matrix.
 
-    Arguments are those of `wrt.jacobian`. With m chosen outputs and n inputs per sample (several are concatenated
-    in order) the operator stands for N matrices `(m, n)`. It keeps `x` and the model, and uses the weights that
-    the model has at the time of each product. The second product of a kind compiles nothing.
+    With m chosen outputs and n inputs per sample (several are concatenated in order) it stands for N matrices
+    `(m, n)`. It keeps `x` and the model, and uses the weights that the model has at the time of each product. The
+    second product of a kind compiles nothing.
+
+    Args:
+        model: a Keras model, a `torch.nn.Module`, or a function of arrays.
+        x: an array `(N, *in)`, or a dict, list or tuple of them. NumPy in, NumPy out; a tensor in, a tensor out.
+        of: the outputs, in the forms of `wrt.gradient`; by default all.
+        wrt: an input's index or name, a list of them, or `wrt.layer(name)`; by default every input.
+        batch_size: samples at a time.
+        max_memory: bytes that may be taken, by default a quarter of what is free.
+        compile: whether to compile; by default on JAX and TensorFlow.
+        progress: show a bar; by default on a terminal, for work of more than two seconds.
+        differentiable: keep a torch graph through the products to `x` and to the weights.
 
     Returns:
         A `JacobianOperator`: `J.matvec(v)`, `J.rmatvec(u)`, `J.norm(2)`, `J.norm("fro")`, `J.svd(k)`, `J.dense()`,
