@@ -80,7 +80,7 @@ def prepare(model: Any, x: Any, of: Any, wrt: Any, what: str, options: Options) 
     chosen = inp.resolve(wrt, inputs, network)
     if inputs.host:
         inp.warn_not_finite(inputs)
-    problem = Problem(network, inputs.structure, target, chosen)
+    problem = Problem(network, inputs.structure, _without_data(target), chosen)
     graph = needs_graph(network.engine, inputs, options)
     key = (target.key, chosen, inputs.signature, what, options.request, graph, network.fingerprint())
     recipe = adapted.cache.get(key)
@@ -165,6 +165,13 @@ def _example_labels(target: Target, engine: Engine, example: Arrays) -> Array | 
     if target.labels is None:
         return None
     return engine.asarray(np.zeros((example[0].shape[0], *target.labels.shape[1:]), np.int64), None, example[0])
+
+
+def _without_data(target: Target) -> Target:
+    """The target as a recipe keeps it: the form of the labels, not their values."""
+    if target.labels is None:
+        return target
+    return dataclasses.replace(target, labels=np.zeros((0, *target.labels.shape[1:]), np.int64))
 
 
 def _labels(recipe: Recipe, target: Target) -> Array | None:
