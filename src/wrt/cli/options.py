@@ -1,0 +1,125 @@
+"""What the options on the command line mean."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import wrt
+from wrt.demo import silence
+from wrt.errors import EngineNotInstalledError, OptionError, SelectionError, suggest
+from wrt.io import read_arrays
+
+ENGINES = ("torch", "jax", "tensorflow")  # in the order in which they are tried
+OF = (
+    "3, 0,3 (an index), max, top:2, all, logit:3, layer:NAME:UNIT, output:NAME:UNIT, or a .npy file with one label per "
+    "sample"
+)
+# before a framework is imported: no chatter, and threads that wait asleep (a busy machine: four times as fast)
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "PASSIVE"}
+FACTORS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+FACTORS |= {f"{letter}ib": FACTORS[letter] for letter in "kmgt"}
+
+
+def use_engine(name: str | None) -> str:
+    """Set the backend that Keras will run on: `name`, else KERAS_BACKEND, else the first that is installed.
+
+    Raises:
+        OptionError: not an engine, or Keras runs on another one already.
+        EngineNotInstalledError: the engine is not installed.
+    """
+    wanted = name or os.environ.get("KERAS_BACKEND") or next(filter(_installed, ENGINES), ENGINES[0])
+    if wanted not in ENGINES:
+        raise OptionError(f"--engine {wanted}: expected {', '.join(ENGINES)}.{suggest(wanted, ENGINES)}")
+    if not _installed(wanted):
+        raise EngineNotInstalledError(f"--engine {wanted}: {wanted} is not installed: pip install 'wrt[{wanted}]'")
+    if "keras" in sys.modules and sys.modules["keras"].backend.backend() != wanted:
+        raise OptionError(f"--engine {wanted}: Keras is running on {sys.modules['keras'].backend.backend()} already")
+    os.environ["KERAS_BACKEND"] = wanted
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    return wanted
+
+
+def _installed(engine: str) -> bool:
+    return importlib.util.find_spec(engine) is not None
+
+
+def parse_of(text: str | None) -> Any:
+    """The value of `of=` that `--of` means.
+
+    Raises:
+        SelectionError: it is none of the forms.
+        FileError: a file of labels that cannot be read.
+    """
+    if text is None or text in ("max", "all"):
+        return text
+    kind, colon, rest = text.partition(":")
+    if colon and kind in ("top", "logit", "layer", "output"):
+        return _named(text, kind, rest)
+    if text.endswith((".npy", ".npz")):
+        return read_arrays(text)
+    if re.fullmatch(r"\(?-?\d+(,-?\d+)*,?\)?", text.replace(" ", "")):
+        numbers = tuple(map(int, re.findall(r"-?\d+", text)))
+        return numbers if "," in text else numbers[0]
+    raise SelectionError(f"--of {text}: expected {OF}.{suggest(text, ('max', 'all', 'top:2', 'logit:3'))}")
+
+
+def _named(text: str, kind: str, rest: str) -> Any:
+    if kind == "top":
+        if not rest.isdecimal():
+            raise SelectionError(f"--of {text}: expected a count, as in top:2")
+        return wrt.top(int(rest))
+    if kind == "logit":
+        return wrt.logit(parse_of(rest or None))
+    name, _, unit = rest.partition(":")
+    if not name:
+        raise SelectionError(f"--of {text}: expected a name, as in {kind}:NAME or {kind}:NAME:3")
+    chosen: Any = int(name) if kind == "output" and name.isdecimal() else name
+    return (wrt.layer if kind == "layer" else wrt.output)(chosen, parse_of(unit or None))
+
+
+def parse_wrt(texts: Sequence[str] | None) -> Any:
+    """The value of `wrt=` that one or more `--wrt` mean: an input's number or name, or `layer:NAME`."""
+    found = [_one_wrt(text) for text in texts or ()]
+    return found if len(found) > 1 else next(iter(found), None)
+
+
+def _one_wrt(text: str) -> Any:
+    if text.startswith("layer:"):
+        return wrt.layer(text.removeprefix("layer:"))
+    return int(text) if re.fullmatch(r"-?\d+", text) else text
+
+
+def parse_memory(text: str | None) -> int | None:
+    """Bytes: `2GiB`, `500MB`, `4096`.
+
+    Raises:
+        OptionError: not a size.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in FACTORS or not float(match[1]):
+        raise OptionError(f"--max-memory {text}: expected a size such as 2GiB, 500MB or a number of bytes")
+    return int(float(match[1]) * FACTORS[match[2]])
+
+
+def load(model: Path, engine: str | None, trust: bool) -> Any:
+    """The model in a file, on the engine that was asked for.
+
+    Raises:
+        OptionError: a torch program on another engine.
+        FileError: it cannot be read.
+    """
+    if model.suffix != ".pt2":
+        use_engine(engine)
+    elif engine not in (None, "torch"):
+        raise OptionError(f"--engine {engine}: {model} is a torch program; leave the option out")
+    with silence():
+        return wrt.load_model(model, trust=trust)
