@@ -18,6 +18,7 @@ from wrt.derive.job import Options, prepare
 from wrt.derive.products import Products
 from wrt.derive.survey import Survey, describe_path, mixing, named_index, survey
 from wrt.engines import registry
+from wrt.engines.reference import ReferenceEngine
 from wrt.errors import InputError, NonFiniteWarning, OptionError
 from wrt.progress import progress_bar
 from wrt.trees import map_leaves
@@ -254,12 +255,13 @@ def _result(
             named_index(row, shapes.outs, outputs),
             named_index(column, shapes.ins, inputs),
         )
+    by_differences = isinstance(products.any.engine, ReferenceEngine)
     contradict = truth is not None and dot > dot_tolerance(products, truth)
     ok, verdict = _verdict(seen, found, alone, contradict, tolerance)
     alive = seen.alive_outputs
     return Check(
         ok=ok,
-        verdict=verdict,
+        verdict=f"{verdict}, itself made of differences (a function of NumPy arrays)" if by_differences else verdict,
         max_error=math.nan if found is None else found.max_error,
         tolerance=tolerance,
         where=where,

@@ -95,6 +95,9 @@ def _engine_of_function(function: Any, x: Any) -> Engine:
     nnx, equinox = sys.modules.get("flax.nnx"), sys.modules.get("equinox")
     if (nnx and isinstance(function, nnx.Module)) or (equinox and isinstance(function, equinox.Module)):
         return registry.engine("jax")
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(function, (jax.custom_jvp, jax.custom_vjp)):  # also where NumPy arrays would do
+        return registry.engine("jax")
     failures = []
     for name in ("reference", "torch", "jax", "tensorflow"):
         if name != "reference" and name not in sys.modules:
