@@ -218,6 +218,7 @@ for name, arguments in {
     "Solarization": {},
 }.items():  # fmt: skip
     layer(name, PHOTO, **arguments)
+add("Equalization", lambda x: Once(L.Equalization())(x), PHOTO)  # its symbolic output is its input
 # active at inference too, with values up to 255
 add("AutoContrast", lambda x: L.Rescaling(1 / 255)(L.AutoContrast()(x)), PHOTO, **MATMUL | KINK)
 layer("RandomCrop", PHOTO, height=3, width=4)
@@ -236,13 +237,14 @@ if ENGINE == "torch":
     import torch
 
     pair = torch.nn.Sequential(torch.nn.Linear(4, 3, dtype=torch.float64), torch.nn.Tanh())
-    wrapper = L.TorchModuleWrapper(pair, output_shape=(None, 3))
-    add("TorchModuleWrapper", wrapper, (4,))
+    add("TorchModuleWrapper", lambda x: L.TorchModuleWrapper(pair, output_shape=(None, 3))(x), (4,))
 if ENGINE == "jax":
     import flax.linen
     import jax.numpy as jnp
 
-    layer("JaxLayer", (4,), call_fn=lambda params, x: jnp.sin(params["w"] * x), init_fn=lambda rng, x: {"w": 1.5 * x[0]})
+    layer(
+        "JaxLayer", (4,), call_fn=lambda params, x: jnp.sin(params["w"] * x), init_fn=lambda rng, x: {"w": 1.5 * x[0]}
+    )
     layer("FlaxLayer", (4,), module=flax.linen.Dense(3, param_dtype="float64"))
 
 
@@ -251,6 +253,13 @@ class Cubed(L.Layer):
 
     def call(self, x: Any) -> Any:
         return x**3
+
+
+class Once(L.Wrapper):
+    """A layer that a functional model cannot hold by itself."""
+
+    def call(self, x: Any) -> Any:
+        return self.layer(x, training=False)
 
 
 class Twice(L.Wrapper):

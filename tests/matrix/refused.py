@@ -16,11 +16,12 @@ ENGINE = keras.backend.backend()
 
 EXCEPTIONS = {
     L.MaxNumBoundingBoxes: "takes bounding boxes in a dictionary, no array",
-    L.JaxLayer: "JAX only",
-    L.FlaxLayer: "JAX only",
-    L.TorchModuleWrapper: "torch only",
-    L.TFSMLayer: "TensorFlow only",
+    L.TFSMLayer: "reads a SavedModel, on TensorFlow; test_architectures has it",
 }
+if ENGINE != "jax":
+    EXCEPTIONS |= dict.fromkeys((L.JaxLayer, L.FlaxLayer), "JAX only")
+if ENGINE != "torch":
+    EXCEPTIONS |= {L.TorchModuleWrapper: "torch only"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,6 @@ REFUSED = [
     Refusal(L.StringLookup, lambda: L.StringLookup(vocabulary=["a", "b"]), WORDS, DtypeError, "dtype <U1"),
     Refusal(L.TextVectorization, lambda: L.TextVectorization(vocabulary=["a"]), WORDS, DtypeError, "dtype <U1"),
     Refusal(L.Discretization, lambda: L.Discretization([0.0, 1.0, 2.0]), NUMBERS, DependenceError, "does not depend"),
-    Refusal(L.Equalization, lambda: L.Equalization(), PHOTOS, DependenceError, "does not depend"),
     Refusal(
         L.ContrastLimitedAdaptiveHistogramEqualization,
         lambda: L.ContrastLimitedAdaptiveHistogramEqualization(tile_grid_size=(2, 2)),
