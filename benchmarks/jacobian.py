@@ -1,6 +1,6 @@
 """Per-sample Jacobian (10 x 784, batch of 128) and gradient of the top class, beside the framework's own ways.
 
-    python benchmarks/jacobian.py jax|torch|tensorflow
+python benchmarks/jacobian.py jax|torch|tensorflow
 """
 
 from __future__ import annotations

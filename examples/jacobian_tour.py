@@ -71,8 +71,8 @@ print("torch agrees to", np.abs(wrt.jacobian(torch_module, x) - J).max())
 print("JAX   agrees to", np.abs(wrt.jacobian(jax_function, x) - J).max())
 
 # %% [markdown]
-# NumPy goes in and NumPy comes out, in batches, within a memory bound. A tensor that goes in comes out as a tensor of the
-# same framework, and carries a graph if the input does.
+# NumPy goes in and NumPy comes out, in batches, within a memory bound. A tensor that goes in comes out as a tensor of
+# the same framework, and carries a graph if the input does.
 
 # %%
 leaf = torch.tensor(x, requires_grad=True)
