@@ -171,7 +171,8 @@ def _check_connected(problem: Problem, facts: Facts, structure: Structure) -> No
         if not any(row):
             name = path_name(path) if path else ""
             raise DependenceError(
-                f"output {name!r} does not depend on the chosen wrt=; choose the outputs that do with of=wrt.output(name)"
+                f"output {name!r} does not depend on the chosen wrt=; "
+                "choose the outputs that do with of=wrt.output(name)"
             )
 
 
