@@ -14,6 +14,7 @@ from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.engines.tensorflow_gradients import differentiable, wrong_push
 
 ZERO = tf.UnconnectedGradients.ZERO
+WEIGHTS = ("Const", "Placeholder", "ReadVariableOp")  # operators whose results are there once, whatever the batch
 
 
 class TensorflowEngine:
@@ -76,7 +77,7 @@ class TensorflowEngine:
                 tape.watch(leaves)
                 y = f(list(leaves))
             operations = tf.compat.v1.get_default_graph().get_operations()[before:]
-            seen["bytes"] = sum(_bytes(t) for op in operations for t in op.outputs)
+            seen["bytes"] = sum(_bytes(t) for op in operations for t in op.outputs if op.type not in WEIGHTS)
             seen["shapes"] = tuple(tuple(a.shape) for a in y)
             seen["connected"] = tuple(tuple(g is not None for g in tape.gradient(a, leaves)) for a in y)
             return y
