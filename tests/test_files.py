@@ -274,11 +274,8 @@ def test_nothing_saved_writes_nothing(tmp_path):
 
 
 def test_errors_of_the_computation_are_its_own(tmp_path):
-    def compute():
-        with output_file(tmp_path / "data.npz"):
-            raise ConnectionError("mine")
-
-    pytest.raises(ConnectionError, compute)
+    with pytest.raises(ConnectionError), output_file(tmp_path / "data.npz"):
+        raise ConnectionError("mine")
 
 
 def test_full_disk(tmp_path, monkeypatch):
