@@ -14,7 +14,7 @@ from rich.text import Text
 import wrt
 from wrt import demo as demonstration
 from wrt.cli import options
-from wrt.errors import WrtError
+from wrt.errors import WrtError, WrtWarning
 from wrt.io import output_file, read_arrays
 
 Save = Callable[[Any], None]
@@ -27,6 +27,7 @@ class Guarded(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         with warnings.catch_warnings():
+            warnings.simplefilter("default", WrtWarning)
             warnings.showwarning = lambda message, *rest: say(str(message), "yellow")
             try:
                 return super().invoke(ctx)
