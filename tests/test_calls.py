@@ -66,12 +66,22 @@ def test_the_output_comes_from_the_same_evaluation():
     assert after_planning(Counting(), X, mode="reverse", with_output=True) == [6]
 
 
+class Traces:
+    """Counts; no list, whose length would make the function that holds it another one."""
+
+    def __init__(self):
+        self.count = 0
+
+    def add(self):
+        self.count += 1
+
+
 def traced():
     """A function of the engine that notes every time Python runs it."""
-    f, calls = function_net(), []
+    f, calls = function_net(), Traces()
 
     def g(x):
-        calls.append(1)
+        calls.add()
         return f(x)
 
     return g, calls
@@ -87,41 +97,42 @@ if ENGINE != "torch":  # whose functions are run each time
         if kind == "numpy":
             f(tensor(X[:1]))
         close(wrt.jacobian(f, x, **options), truth(X), 1e-10)
-        first = len(calls)
+        first = calls.count
+        assert first > 0
         for _ in range(3):
             wrt.jacobian(f, x, **options)
         # a NumPy call asks a function which framework it speaks
-        assert len(calls) - first <= (3 if kind == "numpy" else 0)
+        assert calls.count - first <= (3 if kind == "numpy" else 0)
 
     def test_a_lambda_as_choice_is_not_traced_again():
         f, calls = traced()
         for turn in range(3):
             wrt.gradient(f, tensor(X), of=lambda y: y[:, 0] * y[:, 1])
             if turn == 0:
-                first = len(calls)
-        assert len(calls) == first
+                first = calls.count
+        assert calls.count == first
 
     def test_new_labels_are_not_traced_again():
         f, calls = traced()
         wrt.gradient(f, tensor(X), of=np.zeros(6, int))
-        first = len(calls)
+        first = calls.count
         wrt.gradient(f, tensor(X), of=np.ones(6, int))
-        assert len(calls) == first
+        assert calls.count == first
 
     def test_a_plan_traces_once():
         f, calls = traced()
         plan = wrt.plan_jacobian(f, tensor(X))
         plan(tensor(X))
-        first = len(calls)
+        first = calls.count
         plan(tensor(X + 1))
-        assert len(calls) == first
+        assert calls.count == first
 
     def test_a_short_last_batch_is_padded_and_not_traced():
         f, calls = traced()
         whole = wrt.jacobian(f, X[:4], batch_size=2)
-        first = len(calls)
+        first = calls.count
         close(wrt.jacobian(f, X[:3], batch_size=2), whole[:3], 1e-12)
-        assert len(calls) - first <= (1 if ENGINE == "jax" else 2)
+        assert calls.count - first <= (1 if ENGINE == "jax" else 2)
 
 
 def test_keras_model_is_called_once_by_the_second_call(monkeypatch):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive.identity import identity
 from wrt.engines import registry
 from wrt.engines.base import Array, Arrays, Engine
+from wrt.engines.identity import identity
 from wrt.engines.network import Site, Taps
 from wrt.errors import SelectionError, suggest
 from wrt.select import Layer, Logit, Output, Top

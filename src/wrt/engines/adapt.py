@@ -9,6 +9,7 @@ import numpy as np
 
 from wrt.engines import registry
 from wrt.engines.base import Engine
+from wrt.engines.identity import identity
 from wrt.engines.network import Adapted, Bounded, Network, Taps, WeakCache, arguments, weak
 from wrt.errors import ModelError
 from wrt.trees import flatten, map_leaves
@@ -87,7 +88,7 @@ def _plain(function: Any, engine: Engine) -> Network:
         args, kwargs = arguments(function, x)
         return function(*args, **kwargs)
 
-    return Network(engine, apply)
+    return Network(engine, apply, fingerprint=lambda: identity(reference()))
 
 
 def _engine_of_function(function: Any, x: Any) -> Engine:

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from wrt.engines import registry
 from wrt.engines.base import Array, Arrays
+from wrt.engines.identity import identity
 from wrt.engines.network import Network, Taps, arguments, weak
 from wrt.errors import SelectionError, suggest
 from wrt.trees import flatten, map_leaves
@@ -80,7 +81,7 @@ def adapt_function(function: Any) -> Network:
             args, kwargs = arguments(function, map_leaves(torch.clone, x))
             return function(*args, **kwargs)
 
-    return Network(engine=registry.engine("torch"), apply=apply)
+    return Network(engine=registry.engine("torch"), apply=apply, fingerprint=lambda: identity(alive()))
 
 
 def _tensors(module: torch.nn.Module) -> dict[str, Array]:

@@ -72,8 +72,8 @@ class TorchEngine:
         with _recording(), torch.autograd.graph.saved_tensors_hooks(_note_size(saved), lambda t: t):
             leaves = [_leaf(p) for p in primals]
             y = f(leaves)
-        shapes = tuple(tuple(a.shape) for a in y)
-        return Facts(shapes, tuple(_depends(a, leaves) for a in y), sum(saved.values()))
+            connected = tuple(_depends(a, leaves) for a in y)
+        return Facts(tuple(tuple(a.shape) for a in y), connected, sum(saved.values()))
 
     def push_problem(self, f: Function, primals: Arrays) -> str:
         try:
