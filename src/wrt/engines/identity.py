@@ -57,7 +57,7 @@ class Held:
     def __init__(self, value: Any) -> None:
         self.hash = id(value)
         try:
-            self.get = weakref.ref(value)
+            self.get: Callable[[], Any] = weakref.ref(value)
         except TypeError:
             self.get = lambda: value
 
