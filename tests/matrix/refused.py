@@ -16,7 +16,7 @@ ENGINE = keras.backend.backend()
 
 EXCEPTIONS = {
     L.MaxNumBoundingBoxes: "takes bounding boxes in a dictionary, no array",
-    L.TFSMLayer: "reads a SavedModel, on TensorFlow; test_architectures has it",
+    L.TFSMLayer: "reads a SavedModel, on TensorFlow; test_tensorflow_models has it",
 }
 if ENGINE != "jax":
     EXCEPTIONS |= dict.fromkeys((L.JaxLayer, L.FlaxLayer), "JAX only")
