@@ -50,7 +50,7 @@ def maps(
 
     Example:
         >>> import numpy as np
-        >>> import wrt.plots
+        >>> import wrt
         >>> rng = np.random.default_rng(0)
         >>> figure = wrt.plots.maps(rng.random((2, 8, 8)), rng.normal(size=(2, 3, 8, 8)), labels=[0, 2])
         >>> len(figure.axes)  # two rows of an image and three maps, and the colour bar
