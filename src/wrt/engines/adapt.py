@@ -33,7 +33,8 @@ def adapt(model: Any, x: Any, engine: Engine | None) -> Adapted:
     if isinstance(model, type) or not callable(model):
         raise ModelError(_not_a_model(model))
     if engine is None:
-        engine = _engine_of_function(model, x)
+        cache = _per_model.of(model)
+        engine = cache.get("engine") or cache.setdefault("engine", _engine_of_function(model, x))
     if engine.name == "jax":
         return _jax(model)
     return _function(model, engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import types
@@ -14,7 +15,8 @@ import numpy as np
 
 from wrt.engines import registry
 from wrt.engines.base import Array, Arrays
-from wrt.engines.network import Network, Taps, arguments
+from wrt.engines.identity import Held
+from wrt.engines.network import Network, Taps, arguments, weak
 from wrt.errors import SelectionError
 
 LIBRARIES = {"jax", "jaxlib", "numpy", "scipy", "flax", "equinox", "optax", "builtins", "functools"}
@@ -31,7 +33,24 @@ class Hoisted:
 
     description: Hashable
     weights: Arrays
-    rebuild: Callable[[Iterator[Array]], Any]
+    rebuild: Callable[[Stream], Any]
+
+
+class Stream(Iterator[Array]):
+    """Weights in order, and those among them that Keras layers read from their variables."""
+
+    def __init__(self, weights: Arrays) -> None:
+        self.weights = iter(weights)
+        self.variables: list[tuple[Any, Array]] = []
+
+    def __next__(self) -> Array:
+        return next(self.weights)
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Where the layers see these weights."""
+        if not self.variables:
+            return contextlib.nullcontext()
+        return sys.modules["keras"].StatelessScope(state_mapping=self.variables)
 
 
 def adapt(function: Any) -> tuple[Hashable, Network, Arrays]:
@@ -45,9 +64,11 @@ def adapt(function: Any) -> tuple[Hashable, Network, Arrays]:
                 f"layer {name!r}: a JAX function has no named layers; return the value from the function, "
                 "or make it an input"
             )
-        rebuilt = rebuild(iter(state))
+        stream = Stream(state)
+        rebuilt = rebuild(stream)
         args, kwargs = arguments(rebuilt, x)
-        return rebuilt(*args, **kwargs)
+        with stream.scope():
+            return rebuilt(*args, **kwargs)
 
     return parts.description, Network(registry.engine("jax"), apply), parts.weights
 
@@ -59,6 +80,9 @@ def hoist(value: Any, seen: frozenset[int] = frozenset()) -> Hoisted:
     nnx = sys.modules.get("flax.nnx")
     if nnx is not None and isinstance(value, nnx.Module):
         return _hoist_nnx(nnx, value)
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(value, keras.layers.Layer):
+        return _hoist_keras(value)
     if isinstance(value, types.FunctionType) and id(value) not in seen:
         return _hoist_function(value, seen | {id(value)})
     if isinstance(value, types.MethodType):
@@ -87,12 +111,23 @@ def _hoist_array(value: Any) -> Hoisted:
     return Hoisted(_Constant(value), [], lambda weights: value)  # integers may be needed as Python values
 
 
+def _hoist_keras(layer: Any) -> Hoisted:
+    alive = weak(layer)
+    weights = [variable.value for variable in layer.variables]
+
+    def rebuild(stream: Stream) -> Any:
+        stream.variables += [(variable, next(stream)) for variable in alive().variables]
+        return alive()
+
+    return Hoisted(("keras", Held(layer), *map(_kind, weights)), weights, rebuild)
+
+
 def _hoist_nnx(nnx: Any, module: Any) -> Hoisted:
     graphdef, state = nnx.split(module)
     leaves, treedef = jax.tree.flatten(state)
     count = len(leaves)
 
-    def rebuild(weights: Iterator[Array]) -> Any:
+    def rebuild(weights: Stream) -> Any:
         rebuilt = nnx.merge(graphdef, jax.tree.unflatten(treedef, [next(weights) for _ in range(count)]))
         rebuilt.eval()
         return rebuilt
