@@ -387,6 +387,16 @@ def test_bad_options(options, message):
         wrt.check(function_net(), points(3), **options)
 
 
+def test_derivatives_below_the_rounding_are_not_called_right():
+    found = wrt.check(lambda x: 1 + 1e-17 * square_with(np.ones(3))(x), 1 + random((4, 3)) ** 2)
+    assert not found.ok
+    assert found.in_noise == found.entries
+    assert "nothing could be judged" in found.verdict
+    some = wrt.check(lambda x: x * tensor(np.array([1.0, 1.0, 1e-20])) + 1, points(4))
+    assert some.ok, str(some)
+    assert 0 < some.in_noise < some.entries
+
+
 def test_a_function_of_numpy_arrays_is_its_own_oracle():
     found = wrt.check(np.sin, points(3))
     assert found.ok

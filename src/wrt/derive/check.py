@@ -52,6 +52,7 @@ class Check:
     samples: int  # compared
     entries: int  # compared
     at_kinks: int  # of these, not judged
+    in_noise: int  # of these, so small that differences cannot tell them from rounding
     directions: int  # products along random directions compared besides
     dead_inputs: tuple[tuple[Any, ...], ...]
     dead_outputs: tuple[tuple[Any, ...], ...]
@@ -83,9 +84,10 @@ class Check:
         if not self.entries:
             return "nothing"
         kinks = f", {self.at_kinks:,} at kinks not judged" if self.at_kinks else ""
+        noise = f", {self.in_noise:,} too small to tell from rounding" if self.in_noise else ""
         return (
             f"{self.entries:,} entries and {self.directions:,} mixtures of {self.samples} samples with differences in "
-            f"{self.precision}{kinks}"
+            f"{self.precision}{kinks}{noise}"
         )
 
     def _worst(self) -> str:
@@ -204,13 +206,13 @@ def _compared(
     advance(1)
     if alone != (False, True):
         return _result(products, seen, None, None, chosen, alone, math.nan, 0.0)
-    truth = oracle(part.any, scale, seed)
+    truth = oracle(own, scale, seed)
     allowed = _tolerance(part, truth) if tolerance is None else tolerance
 
     def shifted(number: int) -> tuple[Products, Oracle]:
         amount = max(1e-2, NEIGHBOUR * truth.step)
         there = Products(lambda what: shift(part.job(what), amount, seed + number))
-        return there, oracle(there.any, scale, seed)
+        return there, oracle(Function(there.any), scale, seed)
 
     found = compare(part, truth, shifted, most, allowed, seed)
     return _result(products, seen, found, truth, chosen, alone, dot_error(part, truth, seed), allowed)
@@ -272,6 +274,7 @@ def _result(
         samples=len(chosen),
         entries=0 if found is None else found.entries,
         at_kinks=0 if found is None else found.kinks,
+        in_noise=0 if found is None else found.noise,
         directions=0 if found is None else found.directions,
         dead_inputs=names(~seen.alive_inputs, shapes.ins, inputs),
         dead_outputs=() if alive is None else names(~alive, shapes.outs, outputs),
@@ -293,8 +296,8 @@ def _verdict(
         return False, "no sample is finite, so there is nothing to compare"
     if found.max_error > tolerance:
         return False, f"the {found.way} derivative is WRONG"
-    if found.kinks == found.entries:
-        return False, "nothing could be judged: every entry that was compared lies at a kink or in the noise"
+    if found.kinks + found.noise == found.entries:
+        return False, "nothing could be judged: the derivatives are too small for their rounding, or at kinks"
     if contradict:
         return False, "forward and reverse derivative contradict each other"
     if seen.non_finite:

@@ -33,6 +33,7 @@ class Comparison:
     way: str  # "reverse" or "forward": which of the two derivatives it is
     entries: int
     kinks: int
+    noise: int  # entries of rows in which even an error of the size of the largest entry would pass for rounding
     directions: int
 
 
@@ -142,6 +143,7 @@ class _Comparer:
     ) -> None:
         self.products, self.oracle, self.choice, self.tolerance = products, oracle, choice, tolerance
         self.samples, (_, self.m, self.n) = products.samples, products.shape
+        self.drowned = np.zeros((self.samples, self.m), bool)
         self.pulled = pull_rows(products, choice.rows) * oracle.scale if pulled is None else pulled
 
     def blocks(self) -> list[Block]:
@@ -173,7 +175,9 @@ class _Comparer:
         np.maximum.at(largest, (numbers, self.choice.rows), np.abs(self.pulled).max(axis=2, initial=0.0))
         eps = float(np.finfo(self.products.dtype).eps)
         magnitude = np.abs(self.oracle.values).max(axis=0, initial=0.0)
-        return largest + ROUNDINGS * (self.oracle.noise / self.oracle.step + eps * magnitude) / self.tolerance
+        floor = ROUNDINGS * (self.oracle.noise / self.oracle.step + eps * magnitude)
+        self.drowned = (largest > 0) & (largest < 2 * floor)
+        return largest + floor / self.tolerance
 
     def _judged(
         self,
@@ -214,8 +218,12 @@ class _Comparer:
             way=block.way,
             entries=sum(b.error.size for b in blocks[:half]),
             kinks=sum(int(b.explained.sum()) for b in blocks[:half]),
+            noise=sum(self._drowned(b) for b in blocks[:half]),
             directions=sum(b.error.size for b in blocks[half:]),
         )
+
+    def _drowned(self, block: Block) -> int:
+        return int((np.take_along_axis(self.drowned, block.rows, 1)[:, :, None] & ~block.explained).sum())
 
     def _largest(self, sample: int, row: int) -> float:
         row = min(row, self.pulled.shape[1] - 1)

@@ -15,7 +15,7 @@ from wrt.engines.network import Taps
 from wrt.engines.reference import STENCIL
 from wrt.trees import unflatten
 
-ROWS = 256  # points evaluated at a time
+ROWS = 256  # points evaluated at a time, at most
 AGREE = 1e-2  # how near float64 must be to the model's own precision to be the same function
 OFFSETS = (0.5, -0.5, 1.0, -1.0, 2.0, -2.0)
 FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])  # a difference that leaves only rounding; its variance is 70 times that
@@ -64,7 +64,7 @@ class Function:
     def _rows(self) -> int:
         plan, fixed = self.job.recipe.plan, self.job.adapted.network.batch
         cost = max(1, plan.bytes // plan.batch)
-        return fixed or max(1, min(ROWS, plan.max_memory // cost))
+        return fixed or max(1, min(ROWS, len(OFFSETS) * len(self.base), plan.max_memory // cost))
 
     def _piece(self, points: np.ndarray, samples: np.ndarray, size: int) -> np.ndarray:
         engine, count = self.job.engine, len(points)
@@ -119,13 +119,12 @@ class Oracle:
         return Differences(near, np.abs(near - far) + np.abs(2 * bends[0] - bends[1]))
 
 
-def oracle(job: Job, scale: np.ndarray, seed: int) -> Oracle:
+def oracle(own: Function, scale: np.ndarray, seed: int) -> Oracle:
     """The oracle in float64 if the function works in it, in the model's own precision otherwise."""
-    own = Function(job)
     everything = np.arange(len(own.base))
     function, values = own, own(own.base, everything)
     if own.kind != "float64":
-        function, values = _double(job, everything, values) or (own, values)
+        function, values = _double(own.job, everything, values) or (own, values)
     noise = _noise(function, values, scale, seed)
     magnitude = np.abs(values).max(axis=0, initial=0.0)
     ratio = np.divide(noise, magnitude, out=np.zeros_like(noise), where=magnitude > 0)
