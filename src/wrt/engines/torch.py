@@ -69,7 +69,7 @@ class TorchEngine:
             y = f(primals)
             return Facts(tuple(tuple(a.shape) for a in y), ((True,) * len(primals),) * len(y), 0)
         saved: dict[int, int] = {}
-        with _recording(), torch.autograd.graph.saved_tensors_hooks(_note_size(saved), lambda t: t):
+        with _recording(), torch.autograd.graph.saved_tensors_hooks(_note_size(saved, primals), lambda t: t):
             leaves = [_leaf(p) for p in primals]
             y = f(leaves)
             connected = tuple(_depends(a, leaves) for a in y)
@@ -176,9 +176,13 @@ def _leaf(value: Array) -> Array:
     return value.detach().requires_grad_()
 
 
-def _note_size(saved: dict[int, int]) -> Callable[[Array], Array]:
+def _note_size(saved: dict[int, int], primals: Arrays) -> Callable[[Array], Array]:
+    """Weights are there once, whatever the batch: what counts has a graph, or one row per sample."""
+    counts = {len(p) for p in primals}
+
     def note(tensor: Array) -> Array:
-        saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        if tensor.requires_grad or (tensor.dim() and len(tensor) in counts):
+            saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
         return tensor
 
     return note
