@@ -74,7 +74,7 @@ class Check:
             ("dead outputs", _listed(self.dead_outputs)),
             ("saturated", _listed(self.saturated)),
         ]
-        return "\n".join([f"wrt.check: {self.verdict}", *(f"  {name:<13}{text}" for name, text in rows if text)])
+        return "\n".join([f"wrt.check: {self.verdict}", *(f"  {name:<14}{text}" for name, text in rows if text)])
 
     def _repr_html_(self) -> str:
         colour = "#2a7d2a" if self.ok else "#b3261e"
@@ -83,7 +83,7 @@ class Check:
     def _compared(self) -> str:
         if not self.entries:
             return "nothing"
-        kinks = f", {self.at_kinks:,} at kinks not judged" if self.at_kinks else ""
+        kinks = f", {self.at_kinks:,} not judged (at kinks, or within rounding)" if self.at_kinks else ""
         noise = f", {self.in_noise:,} too small to tell from rounding" if self.in_noise else ""
         return (
             f"{self.entries:,} entries and {self.directions:,} mixtures of {self.samples} samples with differences in "
