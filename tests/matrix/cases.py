@@ -65,8 +65,6 @@ def spatial(name: str, shape: tuple[int, ...], options: dict[str, Any] | None = 
 
 LENGTH, IMAGE, VOLUME = (6, 3), (5, 4, 3), (3, 4, 2, 2)
 KINK = {"kink": True}
-# TensorFlow has these in float32 only
-VOLUME_MAX = {"kink": True, "single": ENGINE == "tensorflow"}
 RESIZED = {"single": ENGINE == "tensorflow"}
 # Keras on torch computes these in float32, whatever the dtype
 MATMUL = {"single": ENGINE == "torch"}
@@ -122,16 +120,24 @@ for padding in ("valid", "same"):
 
 # poolings
 for rank, shape in ((1, LENGTH), (2, IMAGE), (3, VOLUME)):
-    corner = VOLUME_MAX if rank == 3 else KINK
+    plain = RESIZED if rank == 3 else {}  # TensorFlow pools volumes in float32 only
+    corner = plain | KINK
     for padding in ("valid", "same"):
         for strides in (1, 2):
             spatial(f"MaxPooling{rank}D-{padding}-{strides}", shape, corner, pool_size=2, strides=strides,
                     padding=padding)  # fmt: skip
-            spatial(f"AveragePooling{rank}D-{padding}-{strides}", shape, pool_size=2, strides=strides, padding=padding)
+            spatial(
+                f"AveragePooling{rank}D-{padding}-{strides}",
+                shape,
+                plain,
+                pool_size=2,
+                strides=strides,
+                padding=padding,
+            )
     spatial(f"GlobalMaxPooling{rank}D", shape, KINK)
     spatial(f"GlobalAveragePooling{rank}D", shape, keepdims=True)
-    spatial(f"AdaptiveAveragePooling{rank}D", shape, output_size=2)
-    spatial(f"AdaptiveMaxPooling{rank}D", shape, KINK, output_size=2)
+    spatial(f"AdaptiveAveragePooling{rank}D", shape, plain, output_size=2)
+    spatial(f"AdaptiveMaxPooling{rank}D", shape, corner, output_size=2)
 spatial("MaxPooling2D-keeps-size", (1, 1, 3), KINK, pool_size=2, strides=2, padding="same")
 spatial("MaxPooling2D-of-one", IMAGE, KINK, pool_size=1, strides=1)
 spatial("MaxPooling2D-overlapping", IMAGE, KINK, pool_size=3, strides=2, padding="same")

@@ -24,6 +24,7 @@ class TensorflowEngine:
     capabilities = Capabilities(compiles=True, pull_cost=2.0, push_cost=3.0, unroll=32)
 
     def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
+        f = differentiable(f) if graph else f
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(primals)
             y = f(primals)
@@ -32,7 +33,7 @@ class TensorflowEngine:
             grads = tape.gradient(y, primals, output_gradients=list(cotangents), unconnected_gradients=ZERO)
             return [tf.convert_to_tensor(g) for g in grads]
 
-        return y, differentiable(back) if graph else back
+        return y, back
 
     def push(self, f: Function, primals: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
         with tf.autodiff.ForwardAccumulator(primals, list(tangents)) as accumulator:

@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import ops  # the derivatives that exist already have no public name
 
-from wrt.engines.base import Array, Arrays
+from wrt.engines.base import Array, Arrays, Function
 
-_OVERRIDES: dict[str, str] = {}
+_FIRST: dict[str, str] = {}  # operators of the forward pass whose derivative has to be made with care
+_SECOND: dict[str, str] = {}  # operators of that derivative, whose own derivative is missing or wrong
 
 
-def differentiable(back: Callable[[Arrays], Arrays]) -> Callable[[Arrays], Arrays]:
-    """`back` as a function of its own graph, whose derivative follows the repairs below."""
+def differentiable(f: Function) -> Function:
+    """`f` as a function of its own graph, whose derivatives of every order follow the repairs below."""
 
-    def inner(cotangents: Arrays) -> Arrays:
-        with tf.compat.v1.get_default_graph().gradient_override_map(_OVERRIDES):
-            return back(cotangents)
+    def inner(primals: Arrays) -> Arrays:
+        with tf.compat.v1.get_default_graph().gradient_override_map(_FIRST):
+            return f(primals)
 
     return tf.function(inner, autograph=False)
 
@@ -47,17 +49,36 @@ def _may_keep_size(attributes: Any) -> bool:
     return attributes["padding"].s == b"SAME" or max(attributes["ksize"].list.i) == 1
 
 
-def _repairs(*kinds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _repairs(*kinds: str, of: dict[str, str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = f"Wrt{kinds[0]}"
         tf.RegisterGradient(name)(function)
-        _OVERRIDES.update(dict.fromkeys(kinds, name))
+        of.update(dict.fromkeys(kinds, name))
         return function
 
     return register
 
 
-@_repairs("MaxPoolGrad", "MaxPool3DGrad")
+@_repairs(
+    *("MaxPool", "MaxPool3D", "Softsign"),
+    *("ResizeBilinear", "ResizeBicubic", "ResizeNearestNeighbor", "ScaleAndTranslate"),
+    of=_FIRST,
+)
+def _as_ever(op: tf.Operation, *grads: Array) -> Any:
+    """TensorFlow's own derivative, made of operators that have a right one themselves."""
+    with tf.compat.v1.get_default_graph().gradient_override_map(_SECOND):
+        return ops.gradient_registry.lookup(op.type)(op, *grads)
+
+
+@_repairs("StopGradient", of=_FIRST)
+def _moments(op: tf.Operation, grad: Array) -> Array | None:
+    """`tf.nn.moments` detaches the mean inside the variance: right to first order only, where its share is zero."""
+    mean, users = op.inputs[0].op, op.outputs[0].consumers()
+    inside = mean.type == "Mean" and all(u.type == "SquaredDifference" and u.inputs[0] is mean.inputs[0] for u in users)
+    return grad if inside else None
+
+
+@_repairs("MaxPoolGrad", "MaxPool3DGrad", of=_SECOND)
 def _pooling(op: tf.Operation, grad: Array) -> tuple[None, None, Array]:
     """MaxPoolGradGrad writes into the buffer of its argument where both have one size, and reads zeros from it.
 
@@ -86,17 +107,17 @@ def _same_padding(size: Array, window: Iterable[int], strides: Iterable[int]) ->
     return tf.stack([total // 2, total - total // 2], 1)
 
 
-@_repairs("ResizeBilinearGrad")
+@_repairs("ResizeBilinearGrad", of=_SECOND)
 def _bilinear(op: tf.Operation, grad: Array) -> tuple[Array, None]:
     return _resized(tf.raw_ops.ResizeBilinear, op, grad, tf.shape(op.inputs[0])[1:3]), None
 
 
-@_repairs("ResizeBicubicGrad")
+@_repairs("ResizeBicubicGrad", of=_SECOND)
 def _bicubic(op: tf.Operation, grad: Array) -> tuple[Array, None]:
     return _resized(tf.raw_ops.ResizeBicubic, op, grad, tf.shape(op.inputs[0])[1:3]), None
 
 
-@_repairs("ResizeNearestNeighborGrad")
+@_repairs("ResizeNearestNeighborGrad", of=_SECOND)
 def _nearest(op: tf.Operation, grad: Array) -> tuple[Array, None]:
     return _resized(tf.raw_ops.ResizeNearestNeighbor, op, grad, tf.shape(op.inputs[0])[1:3]), None
 
@@ -106,7 +127,7 @@ def _resized(resize: Callable[..., Array], op: tf.Operation, grad: Array, size: 
     return tf.cast(resize(images=grad, size=size, **flags), op.inputs[0].dtype)
 
 
-@_repairs("ScaleAndTranslateGrad")
+@_repairs("ScaleAndTranslateGrad", of=_SECOND)
 def _scaled(op: tf.Operation, grad: Array) -> tuple[Array, None, None, None]:
     cotangent, _, scale, translation = op.inputs
     again = tf.raw_ops.ScaleAndTranslate(
@@ -120,7 +141,7 @@ def _scaled(op: tf.Operation, grad: Array) -> tuple[Array, None, None, None]:
     return again, None, None, None
 
 
-@_repairs("SoftsignGrad")
+@_repairs("SoftsignGrad", of=_SECOND)
 def _softsign(op: tf.Operation, grad: Array) -> tuple[Array, Array]:
     cotangent, x = op.inputs
     slope = 1 / tf.square(1 + tf.abs(x))
