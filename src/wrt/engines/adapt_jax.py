@@ -7,7 +7,7 @@ import functools
 import sys
 import types
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -34,6 +34,22 @@ class Hoisted:
     description: Hashable
     weights: Arrays
     rebuild: Callable[[Stream], Any]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The functions on the way to here, and those found to hold no weights, which need no second look."""
+
+    path: frozenset[int] = frozenset()
+    plain: set[int] = field(default_factory=set)
+
+    def knows(self, function: types.FunctionType) -> bool:
+        return id(function) in self.path or id(function) in self.plain
+
+    def note(self, function: types.FunctionType, parts: Hoisted) -> Hoisted:
+        if not parts.weights:
+            self.plain.add(id(function))
+        return parts
 
 
 class Stream(Iterator[Array]):
@@ -73,7 +89,7 @@ def adapt(function: Any) -> tuple[Hashable, Network, Arrays]:
     return parts.description, Network(registry.engine("jax"), apply), parts.weights
 
 
-def hoist(value: Any, seen: frozenset[int] = frozenset()) -> Hoisted:
+def hoist(value: Any, walk: Walk | None = None) -> Hoisted:
     """Take apart functions, methods, partials, modules and trees of them, down to arrays and constants."""
     if isinstance(value, (jax.Array, np.ndarray)):
         return _hoist_array(value)
@@ -83,18 +99,19 @@ def hoist(value: Any, seen: frozenset[int] = frozenset()) -> Hoisted:
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(value, keras.layers.Layer):
         return _hoist_keras(value)
-    if isinstance(value, types.FunctionType) and id(value) not in seen:
-        return _hoist_function(value, seen | {id(value)})
+    walk = walk or Walk()
+    if isinstance(value, types.FunctionType) and not walk.knows(value):
+        return walk.note(value, _hoist_function(value, Walk(walk.path | {id(value)}, walk.plain)))
     if isinstance(value, types.MethodType):
         pieces = [value.__func__, value.__self__]
-        return _join("method", pieces, seen, lambda parts: types.MethodType(*parts))
+        return _join("method", pieces, walk, lambda parts: types.MethodType(*parts))
     if isinstance(value, functools.partial):
         pieces = [value.func, value.args, value.keywords]
-        return _join("partial", pieces, seen, lambda parts: functools.partial(parts[0], *parts[1], **parts[2]))
+        return _join("partial", pieces, walk, lambda parts: functools.partial(parts[0], *parts[1], **parts[2]))
     if isinstance(value, (jax.custom_jvp, jax.custom_vjp)):
         return Hoisted(_Constant(value), [], lambda weights: value)  # taken apart it would lose its rule
     if callable(value) and isinstance(getattr(value, "__wrapped__", None), types.FunctionType):
-        return hoist(value.__wrapped__, seen)  # jax.jit: it is compiled as part of the whole
+        return hoist(value.__wrapped__, walk)  # jax.jit: it is compiled as part of the whole
     leaves, treedef = jax.tree.flatten(value)
     if len(leaves) == 1 and leaves[0] is value:
         return Hoisted(_Constant(value), [], lambda weights: value)
@@ -102,7 +119,7 @@ def hoist(value: Any, seen: frozenset[int] = frozenset()) -> Hoisted:
     if equinox is not None and isinstance(value, equinox.Module):
         value = equinox.nn.inference_mode(value)
         leaves, treedef = jax.tree.flatten(value)
-    return _join(treedef, leaves, seen, lambda parts: jax.tree.unflatten(treedef, parts))
+    return _join(treedef, leaves, walk, lambda parts: jax.tree.unflatten(treedef, parts))
 
 
 def _hoist_array(value: Any) -> Hoisted:
@@ -140,7 +157,7 @@ def _kind(weight: Any) -> Hashable:
     return "array", tuple(np.shape(weight)), str(getattr(weight, "dtype", type(weight)))
 
 
-def _hoist_function(function: types.FunctionType, seen: frozenset[int]) -> Hoisted:
+def _hoist_function(function: types.FunctionType, walk: Walk) -> Hoisted:
     if not function.__closure__ and _root(function) in LIBRARIES:
         return Hoisted(_Constant(function), [], lambda weights: function)
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
@@ -148,7 +165,7 @@ def _hoist_function(function: types.FunctionType, seen: frozenset[int]) -> Hoist
     pieces = [cells, {n: function.__globals__[n] for n in names}, function.__defaults__]
     # not the function itself, whose cells would keep the first weights alive
     made = functools.partial(_rebuilt, function.__code__, function.__globals__, function.__kwdefaults__)
-    return _join((function.__code__, tuple(names)), pieces, seen, made)
+    return _join((function.__code__, tuple(names)), pieces, walk, made)
 
 
 def _rebuilt(code: Any, scope: dict[str, Any], kwdefaults: Any, parts: list[Any]) -> Any:
@@ -172,21 +189,21 @@ def _root(function: types.FunctionType) -> str:
     return (function.__module__ or "").split(".")[0]
 
 
-def _join(key: Any, pieces: list[Any], seen: frozenset[int], build: Callable[[list[Any]], Any]) -> Hoisted:
-    parts = [hoist_tree(piece, seen) for piece in pieces]
+def _join(key: Any, pieces: list[Any], walk: Walk, build: Callable[[list[Any]], Any]) -> Hoisted:
+    parts = [hoist_tree(piece, walk) for piece in pieces]
     description = (key, tuple(p.description for p in parts))
     weights = [w for p in parts for w in p.weights]
     return Hoisted(description, weights, lambda stream: build([p.rebuild(stream) for p in parts]))
 
 
-def hoist_tree(value: Any, seen: frozenset[int]) -> Hoisted:
+def hoist_tree(value: Any, walk: Walk) -> Hoisted:
     """`hoist`, also for plain containers, whose leaves may be functions."""
     if isinstance(value, dict):
         keys = list(value)
-        return _join(("dict", *map(str, keys)), list(value.values()), seen, lambda p: dict(zip(keys, p, strict=True)))
+        return _join(("dict", *map(str, keys)), list(value.values()), walk, lambda p: dict(zip(keys, p, strict=True)))
     if type(value) in (list, tuple):
-        return _join(type(value).__name__, list(value), seen, type(value))
-    return hoist(value, seen)
+        return _join(type(value).__name__, list(value), walk, type(value))
+    return hoist(value, walk)
 
 
 class _Constant:
