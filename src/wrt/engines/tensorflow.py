@@ -55,7 +55,11 @@ class TensorflowEngine:
         return [tf.concat(column, 0) for column in zip(*pieces, strict=True)]
 
     def _part(self, f: Callable[[Array], Arrays], index: Array, chunk: int) -> Arrays:
-        return [a[None] for a in f(index[0])] if chunk == 1 else tf.vectorized_map(f, index)
+        if chunk == 1:
+            return [a[None] for a in f(index[0])]
+        if _needs_xla():
+            return [tf.stack(column) for column in zip(*map(f, tf.unstack(index)), strict=True)]
+        return tf.vectorized_map(f, index)
 
     def _looped(self, f: Callable[[Array], Arrays], count: int, chunk: int) -> Arrays:
         head = count % chunk or chunk
@@ -80,7 +84,7 @@ class TensorflowEngine:
             operations = tf.compat.v1.get_default_graph().get_operations()[before:]
             seen["bytes"] = sum(_bytes(t) for op in operations for t in op.outputs if op.type not in WEIGHTS)
             seen["shapes"] = tuple(tuple(a.shape) for a in y)
-            seen["connected"] = tuple(tuple(g is not None for g in tape.gradient(a, leaves)) for a in y)
+            seen["connected"] = tuple(_reaches(tape, a, leaves) for a in y)
             return y
 
         tf.function(trace, autograph=False).get_concrete_function(*primals)
@@ -166,3 +170,17 @@ def _bytes(tensor: Array) -> int:
     shape = tensor.shape
     known = shape.rank is not None and all(s is not None for s in shape) and tensor.dtype.is_floating
     return math.prod(shape) * tensor.dtype.size if known else 0
+
+
+def _needs_xla() -> bool:
+    """Whether the graph being made holds what only XLA runs, as Keras's grouped convolutions; batching undoes that."""
+    if tf.executing_eagerly():
+        return False
+    return any("_XlaMustCompile" in op.node_def.attr for op in tf.compat.v1.get_default_graph().get_operations())
+
+
+def _reaches(tape: tf.GradientTape, output: Array, leaves: Sequence[Array]) -> tuple[bool, ...]:
+    try:
+        return tuple(g is not None for g in tape.gradient(output, leaves))
+    except LookupError:  # an operator without a derivative, such as the search for a bucket
+        return (False,) * len(leaves)
