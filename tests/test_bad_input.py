@@ -426,7 +426,7 @@ def test_models_that_return_dicts_tuples_and_dataclasses():
         close(second, np.tile([2.0, 0, 0], (5, 1)), 1e-12)
         choice = 0 if name in ("tuple", "list") else "p"
         close(wrt.gradient(g, tensor(X), of=wrt.output(choice, 1)), single[:, 1], 1e-12)
-        with pytest.raises(SelectionError, match=r"has 2 outputs; choose one with wrt.output"):
+        with pytest.raises(SelectionError, match=r"has 2 outputs; choose .*wrt\.output"):
             wrt.gradient(g, tensor(X), of=1)
 
 
