@@ -73,6 +73,11 @@ def test_a_number_is_no_batch():
         wrt.jacobian(keras_net(), 3.0)
 
 
+def test_nested_lists_are_no_array():
+    with pytest.raises(InputError, match=r"nested lists of 6 Python numbers.*np.asarray"):
+        wrt.jacobian(keras_net(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+
+
 def test_wrong_channel_count():
     with pytest.raises(InputError, match=r"has shape \(4, 6, 5, 3\); expected \(N, 6, 5, 2\)"):
         wrt.jacobian(image_net(), np.zeros((4, 6, 5, 3), "float32"))

@@ -59,7 +59,10 @@ def engine_of(x: Any) -> Engine | None:
     Raises:
         InputError: tensors of two frameworks, or a framework's mixed with NumPy.
     """
-    leaves, _ = flatten(x)
+    leaves, structure = flatten(x)
+    if any(isinstance(leaf, int | float) for leaf in leaves):
+        what = "a single number" if structure.is_leaf else f"nested lists of {len(leaves)} Python numbers"
+        raise InputError(f"x is {what}; expected an array whose axis 0 is samples: np.asarray(x)")
     found = {engine.name if engine else "numpy" for engine in map(registry.owner, leaves)}
     if len(found) > 1:
         raise InputError(f"x mixes {' and '.join(sorted(found))} arrays; give all inputs as one kind")
