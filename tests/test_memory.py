@@ -95,6 +95,22 @@ def test_halves_when_memory_runs_out_and_goes_on(largest, mode):
     assert max(sizes.found) <= largest
 
 
+def test_the_next_call_remembers_what_fits():
+    f, tried = function_net(), Sizes()
+
+    def g(x):
+        tried.add(int(x.shape[0] or 0))
+        if (x.shape[0] or 0) > 3:
+            raise out_of_memory()
+        return f(x)
+
+    wrt.jacobian(g, X, compile=False)
+    assert max(tried.found) == 8
+    tried.found.clear()
+    close(wrt.jacobian(g, X, compile=False), truth(X), 1e-10)
+    assert max(tried.found) <= 3
+
+
 def test_says_so_when_nothing_fits():
     f = function_net()
     state = type("State", (), {"full": False})()

@@ -65,7 +65,8 @@ class Plan:
             smaller = replace(self, chunk=-(-self.chunk // 2))
         else:
             return None
-        return replace(smaller, bytes=self.bytes // 2, why=(*self.why, "halved: memory ran out"))
+        half = self.bytes // 2
+        return replace(smaller, bytes=half, max_memory=half, why=(*self.why, "halved: memory ran out"))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,7 @@ class Job:
     what: str
     options: Options
     labels: Array | None
+    remember: Callable[[Recipe], None]  # for the next call of this kind
     extra: tuple[Array, ...] = ()
 
     @property
@@ -89,7 +91,7 @@ def prepare(model: Any, x: Any, of: Any, wrt: Any, what: str, options: Options) 
     if network.batch is None:  # the recipe may come from a call with fewer samples
         recipe = dataclasses.replace(recipe, plan=resized(recipe.plan, inputs.samples, options.request))
     labels = _labels(recipe, target)
-    return Job(adapted, inputs, recipe, what, options, labels)
+    return Job(adapted, inputs, recipe, what, options, labels, functools.partial(adapted.cache.__setitem__, key))
 
 
 def _recipe(adapted: Adapted, problem: Problem, inputs: Inputs, what: str, request: Request, graph: bool) -> Recipe:

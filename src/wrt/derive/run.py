@@ -89,7 +89,9 @@ def _smaller(job: Job, error: BaseException) -> Job:
     if plan.chunk != recipe.plan.chunk:
         program = make_program(recipe.problem, recipe.shapes, plan, job.what, graph=False)
         recipe = dataclasses.replace(recipe, program=job.engine.compile(program) if plan.compiled else program)
-    return dataclasses.replace(job, recipe=dataclasses.replace(recipe, plan=plan))
+    recipe = dataclasses.replace(recipe, plan=plan)
+    job.remember(recipe)
+    return dataclasses.replace(job, recipe=recipe)
 
 
 def _piece(job: Job, home: Engine, rows: slice, pad: int | None) -> Result:
