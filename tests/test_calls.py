@@ -141,3 +141,20 @@ def test_keras_model_is_called_once_by_the_second_call(monkeypatch):
     first = len(calls)
     close(wrt.jacobian(model, X, mode="reverse"), truth(X), keras_tolerance())
     assert len(calls) - first == (1 if ENGINE == "torch" else 0)
+
+
+if ENGINE == "jax":
+
+    def test_neighbouring_numbers_of_samples_share_a_program():
+        import jax.numpy as jnp
+
+        traces = []
+
+        def f(x):
+            traces.append(1)
+            return jnp.sin(x)
+
+        wrt.jacobian(f, points(100))
+        before = len(traces)
+        close(np.diagonal(wrt.jacobian(f, points(97)), axis1=1, axis2=2), np.cos(points(97)), 1e-10)
+        assert len(traces) == before

@@ -66,10 +66,8 @@ def _parts(job: Job, samples: int, numpy: Engine) -> Iterator[tuple[int, int, Re
     while start < samples:
         batch = job.recipe.plan.batch
         stop = min(start + batch, samples)
-        fixed = job.adapted.network.batch is not None
-        pad = batch if (job.engine.capabilities.static_batch and samples > batch) or fixed else None
         try:
-            part = _piece(job, numpy, slice(start, stop), pad)
+            part = _piece(job, numpy, slice(start, stop), _padding(job, min(batch, samples)))
         except Exception as error:
             if not job.engine.is_out_of_memory(error):
                 raise
@@ -77,6 +75,16 @@ def _parts(job: Job, samples: int, numpy: Engine) -> Iterator[tuple[int, int, Re
             continue
         yield start, stop, part
         start = stop
+
+
+def _padding(job: Job, count: int) -> int | None:
+    """The number of samples to fill up to, where every number is compiled anew: one in eight of each power of two."""
+    if job.adapted.network.batch is not None:
+        return job.adapted.network.batch
+    if not (job.engine.capabilities.static_batch and job.recipe.plan.compiled):
+        return None
+    step = 1 << max(count.bit_length() - 4, 0)
+    return -(-count // step) * step
 
 
 def _smaller(job: Job, error: BaseException) -> Job:
