@@ -159,7 +159,7 @@ def test_dead_inputs_and_outputs():
     assert found.ok, str(found)
     assert found.dead_inputs == ((1,), (3,), (5,))
     assert found.dead_outputs == ((1,),)
-    assert "dead inputs  3: (1,), (3,), (5,)" in str(found)
+    assert "dead inputs   3: (1,), (3,), (5,)" in str(found)
 
 
 def test_an_input_that_is_alive_for_one_sample_is_not_dead():
