@@ -79,6 +79,9 @@ NO_LANCZOS = {**RESIZED, "engines": ("jax", "tensorflow")}
 LOOP = {"chunk": 1} if ENGINE == "tensorflow" else {}
 FLAT = {"unroll": True} if ENGINE == "tensorflow" else {}
 
+# Keras on JAX makes float32 of float64 in tanh, sqrt and others (SimpleRNN in float64 fails for that)
+NARROWED = {"single": ENGINE == "jax"}
+
 # core, and what moves values about
 layer("Dense", (5,), units=3, activation="gelu")
 layer("Dense-rank3", (2, 3), units=2)
@@ -91,17 +94,23 @@ layer("Permute", (3, 2, 4), dims=(3, 1, 2))
 layer("RepeatVector", (4,), n=3)
 layer("Reshape", (6,), target_shape=(3, 2))
 layer("Masking", (4, 3), mask_value=0.0)
-add("Masking-lstm", lambda x: L.LSTM(2, **FLAT)(L.Masking()(x)), (3, 2), before=None, single=ENGINE == "jax")
+add("Masking-lstm", lambda x: L.LSTM(2, **FLAT)(L.Masking()(x)), (3, 2), before=None, **NARROWED)
 add("Lambda", lambda x: L.Lambda(lambda t: keras.ops.exp(t) * t)(x), (4,))
 add("InputLayer", lambda x: L.Rescaling(2.0)(x), (4,))
 add("Wrapper", lambda x: Twice(L.Dense(3, activation="silu"))(x), (3,))
 add("Layer", lambda x: Cubed()(x), (4,))
 
 # activations
+SHARP = {"kink": True, "before": None}
 for activation in ("sigmoid", "softplus", "softsign", "elu", "selu", "exponential", "mish", "tanh", "log_softmax",
                    "celu", "glu", "log_sigmoid", "squareplus", "soft_shrink", "tanh_shrink", "sparse_plus",
                    "hard_tanh", "hard_sigmoid", "hard_silu", "hard_shrink", "relu6", "sparsemax"):  # fmt: skip
-    layer(f"Activation-{activation}", (6,), activation=activation, options={"kink": True, "before": None})
+    layer(
+        f"Activation-{activation}",
+        (6,),
+        activation=activation,
+        options=SHARP | (NARROWED if activation == "tanh" else {}),
+    )
 layer("ELU", (6,), alpha=0.7, options=KINK)
 layer("LeakyReLU", (6,), negative_slope=0.2, options=KINK)
 layer("PReLU", (4, 3), shared_axes=[1], alpha_initializer="uniform", options=KINK)
@@ -164,10 +173,10 @@ for interpolation in ("bilinear", "bicubic", "lanczos3", "lanczos5"):
 spatial("UpSampling3D", (2, 2, 1, 2), size=2)
 
 # normalisation
-layer("BatchNormalization", (3, 4), axis=1)
-layer("GroupNormalization", (3, 4), groups=2)
-layer("LayerNormalization", (3, 4))
-layer("RMSNormalization", (3, 4))
+layer("BatchNormalization", (3, 4), axis=1, options=NARROWED)
+layer("GroupNormalization", (3, 4), groups=2, options=NARROWED)
+layer("LayerNormalization", (3, 4), options=NARROWED)
+layer("RMSNormalization", (3, 4), options=NARROWED)
 layer("UnitNormalization", (3, 4))
 layer("Normalization", (3,), mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0])
 add("SpectralNormalization", lambda x: L.SpectralNormalization(L.Dense(3))(x), (4,))
@@ -183,22 +192,20 @@ layer("Dot", (2, 3), (4, 3), axes=2, normalize=True)
 # attention
 add("Attention", lambda q, v: L.Attention(score_mode="dot", use_scale=True)([q, v]), (3, 2), (4, 2))
 add("Attention-causal", lambda q: L.Attention()([q, q], use_causal_mask=True), (3, 2))
-add("AdditiveAttention", lambda q, v: L.AdditiveAttention()([q, v]), (3, 2), (4, 2))
-add("MultiHeadAttention", lambda q, v: L.MultiHeadAttention(2, 3)(q, v), (3, 2), (4, 2))
-add("MultiHeadAttention-self", lambda q: L.MultiHeadAttention(2, 2)(q, q, use_causal_mask=True), (4, 3))
-add("GroupQueryAttention", lambda q, v: L.GroupQueryAttention(3, 4, 2)(q, v), (3, 2), (4, 2))
+add("AdditiveAttention", lambda q, v: L.AdditiveAttention()([q, v]), (3, 2), (4, 2), **NARROWED)
+add("MultiHeadAttention", lambda q, v: L.MultiHeadAttention(2, 3)(q, v), (3, 2), (4, 2), **NARROWED)
+add("MultiHeadAttention-self", lambda q: L.MultiHeadAttention(2, 2)(q, q, use_causal_mask=True), (4, 3), **NARROWED)
+add("GroupQueryAttention", lambda q, v: L.GroupQueryAttention(3, 4, 2)(q, v), (3, 2), (4, 2), **NARROWED)
 
 # recurrent
-# keras.ops.tanh of float64 is float32 on JAX, and SimpleRNN in float64 fails in its own forward pass for that
-TANH = {"single": ENGINE == "jax"}
-layer("SimpleRNN", (3, 2), units=2, options=LOOP | TANH)
-layer("LSTM", (3, 2), units=2, options=LOOP | TANH)
-layer("LSTM-sequence", (2, 3), units=2, return_sequences=True, go_backwards=True, options=TANH, **FLAT)
-layer("GRU", (3, 2), units=2, reset_after=False, options=LOOP | TANH)
-layer("GRU-sequence", (2, 3), units=2, return_sequences=True, options=TANH, **FLAT)
-layer("ConvLSTM1D", (2, 3, 2), filters=1, kernel_size=2, options=LOOP | TANH)
-layer("ConvLSTM2D", (2, 2, 2, 1), filters=1, kernel_size=2, options=LOOP | TANH)
-layer("ConvLSTM3D", (2, 2, 2, 1, 1), filters=1, kernel_size=(2, 2, 1), options=LOOP | TANH)
+layer("SimpleRNN", (3, 2), units=2, options=LOOP | NARROWED)
+layer("LSTM", (3, 2), units=2, options=LOOP | NARROWED)
+layer("LSTM-sequence", (2, 3), units=2, return_sequences=True, go_backwards=True, options=NARROWED, **FLAT)
+layer("GRU", (3, 2), units=2, reset_after=False, options=LOOP | NARROWED)
+layer("GRU-sequence", (2, 3), units=2, return_sequences=True, options=NARROWED, **FLAT)
+layer("ConvLSTM1D", (2, 3, 2), filters=1, kernel_size=2, options=LOOP | NARROWED)
+layer("ConvLSTM2D", (2, 2, 2, 1), filters=1, kernel_size=2, options=LOOP | NARROWED)
+layer("ConvLSTM3D", (2, 2, 2, 1, 1), filters=1, kernel_size=(2, 2, 1), options=LOOP | NARROWED)
 for name, make in {
     "Bidirectional": lambda x: L.Bidirectional(L.LSTM(2, **FLAT))(x),
     "RNN": lambda x: L.RNN([L.GRUCell(3), L.LSTMCell(2)], **FLAT)(x),
@@ -206,8 +213,8 @@ for name, make in {
     "GRUCell": lambda x: L.RNN(L.GRUCell(2), **FLAT)(x),
     "StackedRNNCells": lambda x: L.RNN(L.StackedRNNCells([L.LSTMCell(3), L.LSTMCell(2)]), **FLAT)(x),
 }.items():
-    add(name, make, (3, 2), **TANH)
-add("SimpleRNNCell", lambda x: L.RNN(L.SimpleRNNCell(2), **FLAT)(x), (3, 2), **TANH)
+    add(name, make, (3, 2), **NARROWED)
+add("SimpleRNNCell", lambda x: L.RNN(L.SimpleRNNCell(2), **FLAT)(x), (3, 2), **NARROWED)
 add("TimeDistributed", lambda x: L.TimeDistributed(L.Dense(2, activation="silu"))(x), (3, 4))
 add("TimeDistributed-pool", lambda x: L.TimeDistributed(L.MaxPooling1D(2, 1, "same"))(x), (2, 3, 2), **KINK | LOOP)
 
@@ -255,7 +262,10 @@ if ENGINE == "jax":
     import jax.numpy as jnp
 
     layer(
-        "JaxLayer", (4,), call_fn=lambda params, x: jnp.sin(params["w"] * x), init_fn=lambda rng, x: {"w": 1.5 * x[0]}
+        "JaxLayer",
+        (4,),
+        call_fn=lambda params, inputs: jnp.sin(params["w"] * inputs),
+        init_fn=lambda rng, x: {"w": 1.5 * x[0]},
     )
     layer("FlaxLayer", (4,), module=flax.linen.Dense(3, param_dtype="float64"))
 

@@ -22,7 +22,7 @@ class JaxEngine:
 
     def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
         y, back = jax.vjp(fast_pooling(f), primals)
-        return y, lambda cotangents: list(back(list(cotangents))[0])
+        return y, lambda cotangents: list(back([u.astype(a.dtype) for u, a in zip(cotangents, y, strict=True)])[0])
 
     def push(self, f: Function, primals: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
         return jax.jvp(fast_pooling(f), (primals,), (list(tangents),))

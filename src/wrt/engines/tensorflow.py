@@ -30,7 +30,8 @@ class TensorflowEngine:
             y = f(primals)
 
         def back(cotangents: Arrays) -> Arrays:
-            grads = tape.gradient(y, primals, output_gradients=list(cotangents), unconnected_gradients=ZERO)
+            seeds = [tf.cast(u, a.dtype) for u, a in zip(cotangents, y, strict=True)]
+            grads = tape.gradient(y, primals, output_gradients=seeds, unconnected_gradients=ZERO)
             return [tf.convert_to_tensor(g) for g in grads]
 
         return y, back
