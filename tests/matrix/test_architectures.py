@@ -10,7 +10,7 @@ from keras import layers as L
 import wrt
 from wrt.errors import SelectionError
 
-from .battery import ENGINE, Differences, close, separated
+from .battery import Differences, close, separated
 
 APPLICATIONS = {
     "ResNet50V2": (32, {}),
@@ -41,7 +41,7 @@ def test_application(name):
     g = wrt.gradient(model, x, 1)
     assert g.shape == x.shape
     assert np.isfinite(g).all()
-    step, tolerance = (3e-4, 3e-2) if ENGINE == "torch" else (1e-5, 1e-3)  # Keras on torch is float32 inside
+    step, tolerance = 3e-4, 3e-2  # Keras is float32 inside on torch and, in its normalisation, on JAX
     wanted = Differences("narrow", step).along(
         lambda p: model.predict_on_batch(p[0])[:, 1], [x], [[d] for d in directions]
     )
