@@ -79,7 +79,7 @@ NO_LANCZOS = {**RESIZED, "engines": ("jax", "tensorflow")}
 LOOP = {"chunk": 1} if ENGINE == "tensorflow" else {}
 FLAT = {"unroll": True} if ENGINE == "tensorflow" else {}
 
-# Keras on JAX makes float32 of float64 in tanh, sqrt and others (SimpleRNN in float64 fails for that)
+# Keras on JAX makes float32 of float64 in tanh, sqrt, mean and others (SimpleRNN in float64 fails for that)
 NARROWED = {"single": ENGINE == "jax"}
 
 # core, and what moves values about
@@ -150,7 +150,7 @@ for rank, shape in ((1, LENGTH), (2, IMAGE), (3, VOLUME)):
                 padding=padding,
             )
     spatial(f"GlobalMaxPooling{rank}D", shape, KINK)
-    spatial(f"GlobalAveragePooling{rank}D", shape, keepdims=True)
+    spatial(f"GlobalAveragePooling{rank}D", shape, NARROWED, keepdims=True)
     spatial(f"AdaptiveAveragePooling{rank}D", shape, plain, output_size=2)
     spatial(f"AdaptiveMaxPooling{rank}D", shape, corner, output_size=2)
 spatial("MaxPooling2D-keeps-size", (1, 1, 3), KINK, pool_size=2, strides=2, padding="same")
