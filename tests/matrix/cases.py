@@ -265,7 +265,7 @@ if ENGINE == "jax":
         "JaxLayer",
         (4,),
         call_fn=lambda params, inputs: jnp.sin(params["w"] * inputs),
-        init_fn=lambda rng, x: {"w": 1.5 * x[0]},
+        init_fn=lambda rng, inputs: {"w": 1.5 * inputs[0]},
     )
     layer("FlaxLayer", (4,), module=flax.linen.Dense(3, param_dtype="float64"))
 
