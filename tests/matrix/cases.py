@@ -198,10 +198,10 @@ add("MultiHeadAttention-self", lambda q: L.MultiHeadAttention(2, 2)(q, q, use_ca
 add("GroupQueryAttention", lambda q, v: L.GroupQueryAttention(3, 4, 2)(q, v), (3, 2), (4, 2), **NARROWED)
 
 # recurrent
-layer("SimpleRNN", (3, 2), units=2, options=LOOP | NARROWED)
-layer("LSTM", (3, 2), units=2, options=LOOP | NARROWED)
+layer("SimpleRNN-loop", (3, 2), units=2, options=LOOP | NARROWED)
+layer("LSTM-loop", (3, 2), units=2, options=LOOP | NARROWED)
 layer("LSTM-sequence", (2, 3), units=2, return_sequences=True, go_backwards=True, options=NARROWED, **FLAT)
-layer("GRU", (3, 2), units=2, reset_after=False, options=LOOP | NARROWED)
+layer("GRU-loop", (3, 2), units=2, reset_after=False, options=LOOP | NARROWED)
 layer("GRU-sequence", (2, 3), units=2, return_sequences=True, options=NARROWED, **FLAT)
 layer("ConvLSTM1D", (2, 3, 2), filters=1, kernel_size=2, options=LOOP | NARROWED)
 layer("ConvLSTM2D", (2, 2, 2, 1), filters=1, kernel_size=2, options=LOOP | NARROWED)
