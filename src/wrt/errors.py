@@ -75,3 +75,10 @@ def suggest(name: str, known: Iterable[str]) -> str:
         return ""
     more = ", ..." if len(known) > 8 else ""
     return f" There are: {', '.join(map(repr, known[:8]))}{more}."
+
+
+def reason(error: BaseException) -> str:
+    """The line of a framework's error that says what is wrong; Keras puts it second, in bold."""
+    lines = [line.replace("\x1b[1m", "").replace("\x1b[0m", "") for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return next(iter(said), type(error).__name__)

@@ -12,6 +12,7 @@ from tensorflow.python.eager import record  # the public interface does not say 
 
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.engines.tensorflow_gradients import differentiable, wrong_push
+from wrt.errors import reason
 
 ZERO = tf.UnconnectedGradients.ZERO
 WEIGHTS = ("Const", "Placeholder", "ReadVariableOp")  # operators whose results are there once, whatever the batch
@@ -101,7 +102,7 @@ class TensorflowEngine:
         try:
             concrete = tf.function(trace, autograph=False).get_concrete_function(*primals)
         except Exception as error:
-            return (str(error).splitlines() or [type(error).__name__])[0]
+            return reason(error)
         if not concrete.outputs:
             return "TensorFlow has no forward derivative of one of the operators (the tangent is None)"
         return wrong_push(concrete.graph)

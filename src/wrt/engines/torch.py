@@ -14,6 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
+from wrt.errors import reason
 
 
 class TorchEngine:
@@ -79,7 +80,7 @@ class TorchEngine:
         try:
             self.push(f, primals, [torch.zeros_like(p) for p in primals])
         except (NotImplementedError, RuntimeError) as error:
-            return str(error).splitlines()[0]
+            return reason(error)
         return ""
 
     def owns(self, value: Any) -> bool:
