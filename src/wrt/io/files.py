@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from wrt.errors import FileError, suggest
-from wrt.models import keras as keras_files, torch as torch_files
+from wrt.models import keras_files, torch_files
 from wrt.trees import flatten, path_name
 
 READERS: dict[str, Callable[[Path, bool], Any]] = {
