@@ -114,5 +114,12 @@ class Engine(Protocol):
 
     def concatenate(self, values: Sequence[Array], axis: int = 0) -> Array: ...
 
+    def sum(self, value: Array, axes: Sequence[int]) -> Array: ...
+
+    def mean(self, value: Array, axes: Sequence[int]) -> Array: ...
+
+    def log_softmax(self, value: Array) -> Array:
+        """The logarithm of the softmax on the last axis, made so that it neither overflows nor underflows."""
+
     def detach(self, value: Array) -> Array:
         """The same values, cut off from any graph."""

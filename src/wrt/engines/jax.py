@@ -124,6 +124,15 @@ class JaxEngine:
     def concatenate(self, values: Sequence[Array], axis: int = 0) -> Array:
         return jnp.concatenate(list(values), axis)
 
+    def sum(self, value: Array, axes: Sequence[int]) -> Array:
+        return jnp.sum(value, tuple(axes))
+
+    def mean(self, value: Array, axes: Sequence[int]) -> Array:
+        return jnp.mean(value, tuple(axes))
+
+    def log_softmax(self, value: Array) -> Array:
+        return jax.nn.log_softmax(value)
+
     def detach(self, value: Array) -> Array:
         return value
 

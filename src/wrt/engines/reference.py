@@ -118,6 +118,16 @@ class ReferenceEngine:
     def concatenate(self, values: Sequence[Array], axis: int = 0) -> Array:
         return np.concatenate(list(values), axis)
 
+    def sum(self, value: Array, axes: Sequence[int]) -> Array:
+        return np.sum(value, tuple(axes))
+
+    def mean(self, value: Array, axes: Sequence[int]) -> Array:
+        return np.mean(value, tuple(axes))
+
+    def log_softmax(self, value: Array) -> Array:
+        shifted = value - np.max(value, -1, keepdims=True)
+        return shifted - np.log(np.sum(np.exp(shifted), -1, keepdims=True))
+
     def detach(self, value: Array) -> Array:
         return value
 

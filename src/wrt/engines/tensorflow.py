@@ -164,6 +164,15 @@ class TensorflowEngine:
     def concatenate(self, values: Sequence[Array], axis: int = 0) -> Array:
         return tf.concat(list(values), axis)
 
+    def sum(self, value: Array, axes: Sequence[int]) -> Array:
+        return tf.reduce_sum(value, list(axes))
+
+    def mean(self, value: Array, axes: Sequence[int]) -> Array:
+        return tf.reduce_mean(value, list(axes))
+
+    def log_softmax(self, value: Array) -> Array:
+        return tf.nn.log_softmax(value)
+
     def detach(self, value: Array) -> Array:
         return value
 

@@ -145,6 +145,15 @@ class TorchEngine:
     def concatenate(self, values: Sequence[Array], axis: int = 0) -> Array:
         return torch.cat(list(values), dim=axis)
 
+    def sum(self, value: Array, axes: Sequence[int]) -> Array:
+        return value.sum(tuple(axes))
+
+    def mean(self, value: Array, axes: Sequence[int]) -> Array:
+        return value.mean(tuple(axes))
+
+    def log_softmax(self, value: Array) -> Array:
+        return torch.log_softmax(value, -1)
+
     def detach(self, value: Array) -> Array:
         return value if transforming() else value.detach()
 

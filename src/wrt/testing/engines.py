@@ -13,7 +13,7 @@ from wrt.testing.scenarios import Namespace, Scenario, namespace, scenarios
 
 VERBS = ("pull", "push", "map", "compile", "inspect", "push_problem", "owns", "is_traced", "carries_graph")
 KINDS = ("is_out_of_memory", "free_memory", "asarray", "numpy", "dtype", "detach", "zeros", "zeros_like")
-ARRAYS = ("unit", "gather", "top", "reshape", "moveaxis", "concatenate")
+ARRAYS = ("unit", "gather", "top", "reshape", "moveaxis", "concatenate", "sum", "mean", "log_softmax")
 
 
 @dataclass(frozen=True)
@@ -310,6 +310,17 @@ def _check_verbs(bench: _Bench) -> None:
         assert engine.dtype(zeros) == "float32", f"zeros: dtype {engine.dtype(zeros)}, expected float32"
 
 
+def _check_reductions(bench: _Bench) -> None:
+    engine, base = bench.engine, np.arange(24.0).reshape(2, 3, 4)
+    (value,) = bench.put(base)
+    for axes in ((0,), (1, 2), (0, 1, 2)):
+        bench.same(engine.sum(value, axes), base.sum(axes), f"sum over {axes}")
+        bench.same(engine.mean(value, axes), base.mean(axes), f"mean over {axes}")
+    rows = np.array([[0.0, 1.0, 2.0], [1000.0, 0.0, -1000.0]])
+    wanted = [[-2.40760596, -1.40760596, -0.40760596], [0.0, -1000.0, -2000.0]]
+    bench.same(engine.log_softmax(bench.put(rows)[0]), wanted, "log_softmax", max(bench.tolerance, 1e-8))
+
+
 CHECKS = (
     _check_capabilities,
     _check_push,
@@ -325,4 +336,5 @@ CHECKS = (
     _check_kinds,
     _check_conversion,
     _check_verbs,
+    _check_reductions,
 )
