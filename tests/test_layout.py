@@ -11,13 +11,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "wrt"
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
 
-GROUND = {"errors", "progress", "select", "trees", "types"}
+GROUND = {"errors", "progress", "rules", "select", "trees", "types"}
 KERNEL = GROUND | {"engines", "derive"}
 MAY_IMPORT = {
     "errors": set(),
     "trees": {"errors"},
     "types": {"errors"},
     "select": {"errors"},
+    "rules": {"errors"},
     "progress": {"errors"},
     "engines": GROUND,
     "derive": GROUND | {"engines"},

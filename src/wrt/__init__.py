@@ -1,6 +1,6 @@
 """Derivatives of neural networks with respect to their inputs."""
 
-from wrt import plots as plots
+from wrt import plots as plots, rules as rules
 from wrt.derive.check import Check as Check, check as check
 from wrt.derive.first import (
     JacobianPlan as JacobianPlan,

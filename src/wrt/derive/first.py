@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from wrt.derive.job import Job, Options, nest, prepare, with_extra
 from wrt.derive.run import Result, run
 from wrt.derive.target import WAYS
 from wrt.errors import OptionError, PlanMismatchError, SaturationWarning, SelectionError
+from wrt.rules import Rule
 from wrt.trees import unflatten
 
 SATURATED = 1 - 1e-6
@@ -31,6 +33,7 @@ def gradient(
     compile: bool | None = None,
     progress: bool | None = None,
     differentiable: bool = False,
+    rules: Mapping[str, Rule] | None = None,
 ) -> Any:
     """Gradient of one scalar per sample with respect to the input, or of K scalars.
 
@@ -51,6 +54,8 @@ def gradient(
         compile: whether to compile; by default on JAX and TensorFlow.
         progress: show a bar; by default on a terminal, for work of more than two seconds.
         differentiable: keep a torch graph through the gradient to `x` and to the weights.
+        rules: other derivatives for activations, such as `{"relu": wrt.rules.guided}`, by an activation's name, a
+            layer's name or a layer's type.
 
     Raises:
         SelectionError: `of` or `wrt` is missing, unknown, out of range or ambiguous.
@@ -62,14 +67,7 @@ def gradient(
         >>> wrt.gradient(lambda x: x[:, 0] ** 2 * x[:, 1], np.array([[3.0, 2.0]])).round(6)
         array([[12.,  9.]])
     """
-    options = _options(locals())
-    job = prepare(model, x, of, wrt, "rows", options)
-    _check_scalar(job, of)
-    result = run(job)
-    _warn_saturated(job, result)
-    if of is None and job.recipe.shapes.outs[0] == (1,):
-        result = Result([_drop(job, a) for a in result.outputs], [_drop(job, b) for b in result.blocks])
-    return _answer(job, result)
+    return gradient_of(model, x, of, wrt, _options(locals()))
 
 
 def jacobian(
@@ -118,10 +116,7 @@ def jacobian(
         array([[[2., 0.],
                 [0., 4.]]])
     """
-    job = prepare(model, x, of, wrt, "rows", _options(locals()))
-    if sparse and not job.inputs.host:
-        raise OptionError("sparse=True returns scipy arrays; pass x as NumPy (x.numpy(), np.asarray(x))")
-    return _answer(job, run(job))
+    return jacobian_of(model, x, of, wrt, _options(locals()))
 
 
 def jvp(
@@ -183,6 +178,7 @@ def vjp(
     compile: bool | None = None,
     progress: bool | None = None,
     differentiable: bool = False,
+    rules: Mapping[str, Rule] | None = None,
 ) -> Any:
     """Product of a cotangent with every sample's Jacobian.
 
@@ -200,6 +196,8 @@ def vjp(
         compile: whether to compile; by default on JAX and TensorFlow.
         progress: show a bar; by default on a terminal, for work of more than two seconds.
         differentiable: keep a torch graph through the product to `x` and to the weights.
+        rules: other derivatives for activations, such as `{"relu": wrt.rules.guided}`, by an activation's name, a
+            layer's name or a layer's type.
 
     Raises:
         InputError: `u` has another shape or nesting than the outputs.
@@ -209,11 +207,7 @@ def vjp(
         >>> wrt.vjp(lambda x: x**2, np.array([[1.0, 2.0]]), np.array([[1.0, 10.0]])).round(6)
         array([[ 2., 40.]])
     """
-    job = prepare(model, x, of, wrt, "vjp", _options(locals()))
-    shapes = job.recipe.shapes
-    job = with_extra(job, u, "u", shapes.outs, shapes.out_structure)
-    result = run(job)
-    return _with_output(job, result, unflatten(job.recipe.problem.wrt.structure, result.blocks))
+    return vjp_of(model, x, u, of, wrt, _options(locals()))
 
 
 class JacobianPlan:
@@ -286,10 +280,38 @@ def plan_jacobian(
     return JacobianPlan(model, like, of, wrt, _options(locals()))
 
 
+def gradient_of(model: Any, x: Any, of: Any, wrt: Any, options: Options) -> Any:
+    """`gradient` with its options in one piece, as derivative models call it."""
+    job = prepare(model, x, of, wrt, "rows", options)
+    _check_scalar(job, of)
+    result = run(job)
+    _warn_saturated(job, result)
+    if of is None and job.recipe.shapes.outs[0] == (1,):
+        result = Result([_drop(job, a) for a in result.outputs], [_drop(job, b) for b in result.blocks])
+    return _answer(job, result)
+
+
+def jacobian_of(model: Any, x: Any, of: Any, wrt: Any, options: Options) -> Any:
+    """`jacobian` with its options in one piece."""
+    job = prepare(model, x, of, wrt, "rows", options)
+    if options.sparse and not job.inputs.host:
+        raise OptionError("sparse=True returns scipy arrays; pass x as NumPy (x.numpy(), np.asarray(x))")
+    return _answer(job, run(job))
+
+
+def vjp_of(model: Any, x: Any, u: Any, of: Any, wrt: Any, options: Options) -> Any:
+    """`vjp` with its options in one piece."""
+    job = prepare(model, x, of, wrt, "vjp", options)
+    shapes = job.recipe.shapes
+    job = with_extra(job, u, "u", shapes.outs, shapes.out_structure)
+    result = run(job)
+    return _with_output(job, result, unflatten(job.recipe.problem.wrt.structure, result.blocks))
+
+
 def _options(given: dict[str, Any]) -> Options:
     names = ("mode", "chunk", "batch_size", "max_memory", "compile")
     request = Request(**{name: given[name] for name in names if name in given})
-    flags = ("progress", "differentiable", "with_output", "sparse")
+    flags = ("progress", "differentiable", "with_output", "sparse", "rules")
     return Options(request, **{name: given[name] for name in flags if name in given})
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from wrt import rules
 from wrt.derive import inputs as inp, target as targets
 from wrt.derive.choose import Plan, Request, Sizes, choose, resized
 from wrt.derive.compress import Sweep, compress
@@ -18,8 +19,10 @@ from wrt.derive.problem import PROBE, Problem, Shapes, diff_of, inspect
 from wrt.derive.target import Target
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array, Arrays, Engine
+from wrt.engines.identity import identity
 from wrt.engines.network import Adapted
-from wrt.errors import InputError
+from wrt.errors import InputError, OptionError
+from wrt.rules import Rule
 from wrt.trees import Structure, flatten, unflatten
 
 
@@ -32,6 +35,8 @@ class Options:
     differentiable: bool = False
     with_output: bool = False
     sparse: bool = False
+    training: bool = False
+    rules: Mapping[str, Rule] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,16 +87,26 @@ def prepare(model: Any, x: Any, of: Any, wrt: Any, what: str, options: Options) 
     chosen = inp.resolve(wrt, inputs, network)
     if inputs.host:
         inp.warn_not_finite(inputs)
-    problem = Problem(network, inputs.structure, _without_data(target), chosen)
+    ruled = rules.parse(options.rules)
+    problem = Problem(network, inputs.structure, _without_data(target), chosen, options.training, ruled)
     graph = needs_graph(network.engine, inputs, options)
-    key = (target.key, chosen, inputs.signature, what, options.request, graph, network.fingerprint())
+    request = _request(options, ruled)
+    how = (what, request, graph, options.training, tuple((name, identity(rule)) for name, rule in ruled))
+    key = (target.key, chosen, inputs.signature, how, network.fingerprint())
     recipe = adapted.cache.get(key)
     if recipe is None:
-        recipe = adapted.cache[key] = _recipe(adapted, problem, inputs, what, options.request, graph)
+        recipe = adapted.cache[key] = _recipe(adapted, problem, inputs, what, request, graph)
     if network.batch is None:  # the recipe may come from a call with fewer samples
         recipe = dataclasses.replace(recipe, plan=resized(recipe.plan, inputs.samples, options.request))
     labels = _labels(recipe, target)
     return Job(adapted, inputs, recipe, what, options, labels, functools.partial(adapted.cache.__setitem__, key))
+
+
+def _request(options: Options, ruled: rules.Rules) -> Request:
+    """A rule stands for a pullback, so there is only reverse mode with it."""
+    if ruled and options.request.mode == "forward":
+        raise OptionError("mode='forward': a rule replaces a pullback, which only reverse mode uses; leave mode out")
+    return dataclasses.replace(options.request, mode="reverse") if ruled else options.request
 
 
 def _recipe(adapted: Adapted, problem: Problem, inputs: Inputs, what: str, request: Request, graph: bool) -> Recipe:

@@ -13,7 +13,8 @@ from wrt.derive.inputs import Wrt
 from wrt.derive.target import Target
 from wrt.engines.base import Array, Arrays, Facts, Function
 from wrt.engines.network import Network, Site, Taps
-from wrt.errors import DependenceError, InputError, SelectionError, WrtError
+from wrt.errors import DependenceError, InputError, SelectionError, WrtError, suggest
+from wrt.rules import ACTIVATIONS, Rules, canonical
 from wrt.trees import LEAF, Structure, flatten, path_name, unflatten
 
 PROBE = 2  # samples: enough to see whether axis 0 of the output follows them
@@ -27,14 +28,19 @@ class Problem:
     structure: Structure  # of x
     target: Target
     wrt: Wrt
+    training: bool = False
+    rules: Rules = ()
 
     def function(
         self, state: Arrays, fixed: Arrays, labels: Array | None, note: dict[str, Any] | None = None
     ) -> Function:
         """`f(diff)`: the chosen outputs as a function of the chosen tensors, everything else fixed."""
 
+        found: set[str] = set()
+
         def f(diff: Arrays) -> Arrays:
             inputs, taps = self._place(diff, fixed, look=note is not None)
+            taps.ruled = found
             y = self.network.apply(state, unflatten(self.structure, inputs), taps)
             leaves, structure, tree = targets.pick_output(self.target, y, taps)
             targets.check_one(self.target, leaves)
@@ -46,11 +52,26 @@ class Problem:
                 note["structure"] = structure if self.target.unit in (None, "all") else LEAF
             return targets.select(self.network.engine, self.target, leaves, tree, labels)
 
-        return f
+        return f if not self.rules else self._ruled(f, found)
+
+    def _ruled(self, f: Function, found: set[str]) -> Function:
+        """`f` with the rules that name activations; those that name layers are the adapter's."""
+        activations = {canonical(k): rule for k, rule in self.rules if canonical(k) in ACTIVATIONS}
+        ruled = self.network.engine.with_rules(f, activations, found) if activations else f
+
+        def g(diff: Arrays) -> Arrays:
+            y = ruled(diff)
+            for key, _ in self.rules:
+                if not {key, canonical(key)} & found:
+                    raise SelectionError(_matches_nothing(key, self.network.layers()))
+            return y
+
+        return g
 
     def _place(self, diff: Arrays, fixed: Arrays, look: bool) -> tuple[Arrays, Taps]:
         """Chosen inputs go to their place among the fixed ones, chosen layers become something added."""
-        taps = Taps(watch=self.target.watch, want_logit=look or self.target.source == "logit")
+        want_logit = look or self.target.source == "logit"
+        taps = Taps(watch=self.target.watch, want_logit=want_logit, training=self.training, rules=self.rules)
         inputs = dict(enumerate(diff))
         chosen = {c: inputs[i] for i, c in enumerate(self.wrt.chosen)}
         taps.add = {site: chosen[site] for site in self.wrt.sites}
@@ -61,6 +82,14 @@ class Problem:
     def split(self, leaves: Arrays) -> tuple[Arrays, Arrays]:
         """The leaves of x that are differentiated, in the order of `wrt`, and the others in their own."""
         return [leaves[i] for i in self.wrt.inputs], [a for i, a in enumerate(leaves) if i not in self.wrt.inputs]
+
+
+def _matches_nothing(key: str, layers: list[str]) -> str:
+    if canonical(key) in ACTIVATIONS:
+        why = "the model does not call this activation, or not as one operator; a layer's name reaches it there"
+    else:
+        why = f"there is no such layer, type of layer or activation.{suggest(key, layers)}"
+    return f"rules={{{key!r}: ...}} matches nothing: {why}"
 
 
 @dataclass(frozen=True)

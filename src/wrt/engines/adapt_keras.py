@@ -12,6 +12,7 @@ from wrt.engines import registry
 from wrt.engines.base import Array, Arrays
 from wrt.engines.network import InputSpec, Network, Taps, arguments, weak
 from wrt.errors import ModelError, SelectionError, suggest
+from wrt.rules import ACTIVATIONS, Rule, canonical
 from wrt.trees import flatten, map_leaves
 
 
@@ -26,7 +27,7 @@ def adapt(model: Any) -> Network:
         with _intercepted(model, taps):
             args, kwargs = _arguments(model, x)
             if "training" in model.call_signature_parameters:
-                kwargs = {**kwargs, "training": False}
+                kwargs = {**kwargs, "training": taps.training}
             y, _ = model.stateless_call(state[:count], state[count:], *args, **kwargs)
         taps.finish()
         return y
@@ -118,15 +119,18 @@ def _intercepted(model: Any, taps: Taps) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name in taps.names:
             stack.enter_context(_wrapped_call(find_layer(model, name), name, taps))
+        for key, rule in taps.rules:
+            for name, layer in _with_rule(model, key).items():
+                stack.enter_context(_ruled(name, layer, rule))
+                taps.ruled.add(key)
         if taps.want_logit:
             for layer in model._flatten_layers(include_self=True, recursive=True):
                 _watch_activation(stack, layer, taps)
         yield
 
 
-@contextlib.contextmanager
-def _wrapped_call(layer: Any, name: str, taps: Taps) -> Iterator[None]:
-    original, instance_call = layer.call, layer.__dict__.get("call")
+def _wrapped_call(layer: Any, name: str, taps: Taps) -> contextlib.AbstractContextManager[None]:
+    original = layer.call
 
     def call(*args: Any, **kwargs: Any) -> Any:
         value = original(*args, **kwargs)
@@ -134,14 +138,53 @@ def _wrapped_call(layer: Any, name: str, taps: Taps) -> Iterator[None]:
             raise SelectionError(f"layer {name!r} has several outputs; choose a layer with one")
         return taps.visit(name, value)
 
-    layer.call = call
-    try:
-        yield
-    finally:
-        if instance_call is None:
-            del layer.call
-        else:
-            layer.call = instance_call
+    return _attribute(layer, "call", call)
+
+
+def _with_rule(model: Any, key: str) -> dict[str, Any]:
+    """The layers that a key of `rules=` names, itself or by their type; none where it names an activation."""
+    layers = named_layers(model)
+    if canonical(key) in ACTIVATIONS:
+        _check_relus(layers, key)
+        return {}
+    typed = {name: layer for name, layer in layers.items() if type(layer).__name__ == key}
+    if typed or not any(name.split("/")[-1] == key or name == key for name in layers):
+        return {name: layer for name, layer in typed.items() if _can_be_ruled(layer)}
+    return {key: find_layer(model, key)}
+
+
+def _check_relus(layers: dict[str, Any], key: str) -> None:
+    """A ReLU layer with a slope or a threshold is made of several operators, some of them ReLUs."""
+    for name, layer in layers.items():
+        plain = {"max_value": None, "negative_slope": 0, "threshold": 0}
+        if isinstance(layer, keras.layers.ReLU) and any(getattr(layer, k) != v for k, v in plain.items()):
+            raise SelectionError(
+                f"rules={{{key!r}: ...}}: layer {name!r} is a ReLU with a slope, threshold or largest value; "
+                f"give its rule by its name: rules={{{name!r}: ...}}"
+            )
+
+
+def _can_be_ruled(layer: Any) -> bool:
+    active = getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear
+    return active or not layer.variables
+
+
+def _ruled(name: str, layer: Any, rule: Rule) -> contextlib.AbstractContextManager[None]:
+    """For one call: the layer's activation ruled, or its whole call where it has neither activation nor weights."""
+    engine = registry.engine(keras.backend.backend())
+    if getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear:
+        return _attribute(layer, "activation", engine.with_backward(layer.activation, rule))
+    if layer.variables:
+        raise SelectionError(
+            f"rules={{{name!r}: ...}}: the layer has weights and no activation; a rule takes the place of an "
+            "activation's derivative"
+        )
+    original = layer.call
+
+    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+        return engine.with_backward(lambda t: original(t, *args, **kwargs), rule)(x)
+
+    return _attribute(layer, "call", call)
 
 
 def _watch_activation(stack: contextlib.ExitStack, layer: Any, taps: Taps) -> None:

@@ -14,6 +14,7 @@ from wrt.engines.base import Array, Arrays
 from wrt.engines.identity import identity
 from wrt.engines.network import Network, Taps, arguments, weak
 from wrt.errors import SelectionError, suggest
+from wrt.rules import ACTIVATIONS, Rule, canonical
 from wrt.trees import flatten, map_leaves
 
 ENDS = {
@@ -45,9 +46,9 @@ def adapt(module: torch.nn.Module) -> Network:
 
     def apply(state: Arrays, x: Any, taps: Taps) -> Any:
         module = alive()
-        weights = dict(zip(_tensors(module), state, strict=True))
+        weights = dict(zip(_tensors(module), _kept(state, taps), strict=True))
         args, kwargs = arguments(module.forward, map_leaves(torch.clone, x))  # a module may write into its input
-        with _evaluating(module), _hooked(module, taps):
+        with contextlib.nullcontext() if taps.training else _evaluating(module), _hooked(module, taps):
             y = torch.func.functional_call(module, weights, args, kwargs)
         taps.finish()
         return y
@@ -88,6 +89,11 @@ def _tensors(module: torch.nn.Module) -> dict[str, Array]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
+def _kept(state: Arrays, taps: Taps) -> Arrays:
+    """In training a module writes into its buffers: it gets copies."""
+    return [v if v.requires_grad or not taps.training else v.clone() for v in state]
+
+
 def _name(value: Array) -> str:
     return str(value.dtype).removeprefix("torch.")
 
@@ -116,9 +122,40 @@ def _hooked(module: torch.nn.Module, taps: Taps) -> Iterator[None]:
         for name in taps.names:
             handle = _find(module, name).register_forward_hook(_hook(name, taps))
             stack.callback(handle.remove)
+        for key, rule in taps.rules:
+            for name, inner in _with_rule(module, key).items():
+                _rule(stack, name, inner, rule)
+                taps.ruled.add(key)
         if taps.want_logit:
             stack.enter_context(_Activations(taps))
         yield
+
+
+def _with_rule(module: torch.nn.Module, key: str) -> dict[str, torch.nn.Module]:
+    """The modules that a key of `rules=` names, itself or by their type; none where it names an activation."""
+    if canonical(key) in ACTIVATIONS:
+        return {}
+    modules = {name: inner for name, inner in module.named_modules() if name}
+    if key in modules:
+        return {key: modules[key]}
+    return {name: inner for name, inner in modules.items() if type(inner).__name__ == key}
+
+
+def _rule(stack: contextlib.ExitStack, name: str, module: torch.nn.Module, rule: Rule) -> None:
+    """For one call: the module's whole forward ruled."""
+    if any(True for _ in module.parameters()):
+        raise SelectionError(
+            f"rules={{{name!r}: ...}}: the module has weights; a rule takes the place of an activation's derivative, "
+            "so name the module of the activation, or the activation itself: rules={'relu': ...}"
+        )
+    original, engine = module.forward, registry.engine("torch")
+
+    def forward(x: Array, *args: Any, **kwargs: Any) -> Array:
+        return engine.with_backward(lambda t: original(t.clone(), *args, **kwargs), rule)(x)
+
+    own = "forward" in module.__dict__
+    module.forward = forward
+    stack.callback(lambda: setattr(module, "forward", original) if own else delattr(module, "forward"))
 
 
 def _find(module: torch.nn.Module, name: str) -> torch.nn.Module:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from wrt.rules import Rule
 
 Array = Any
 Arrays = list[Array]
@@ -61,6 +63,13 @@ class Engine(Protocol):
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """A version of `f` that compiles once per shape."""
 
+    # modified backward rules
+    def with_backward(self, h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
+        """`h`, a function of one tensor without weights, whose pullback is `rule(u, x, back)`."""
+
+    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
+        """`f` with these activations ruled wherever they are called; adds the names of those found to `seen`."""
+
     # planning
     def inspect(self, f: Function, primals: Arrays) -> Facts:
         """Evaluate `f` abstractly, or on these few samples."""
@@ -77,6 +86,9 @@ class Engine(Protocol):
 
     def carries_graph(self, value: Any) -> bool:
         """Whether results must stay differentiable with respect to this tensor."""
+
+    def is_recording(self) -> bool:
+        """Whether what is computed now may be differentiated later, where no tensor says so."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether the framework's error means that memory ran out."""

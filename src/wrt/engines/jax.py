@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wrt.engines import jax_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.engines.jax_pooling import fast_pooling
+from wrt.rules import Rule
 
 
 class JaxEngine:
@@ -52,6 +54,12 @@ class JaxEngine:
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(f)
 
+    def with_backward(self, h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
+        return jax_rules.with_backward(h, rule)
+
+    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
+        return jax_rules.with_rules(f, rules, seen)
+
     def inspect(self, f: Function, primals: Arrays) -> Facts:
         def transpose(primals: Arrays, cotangents: Arrays) -> Arrays:
             return jax.vjp(f, primals)[1](cotangents)[0]
@@ -76,6 +84,9 @@ class JaxEngine:
 
     def carries_graph(self, value: Any) -> bool:
         return self.is_traced(value)
+
+    def is_recording(self) -> bool:
+        return False
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)

@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr
 
-from wrt.engines.base import Arrays, Function
+from wrt.engines.base import Function
+from wrt.engines.jax_rewrite import rewritten, same_call
 
 LARGEST_WINDOW = 64  # one pass over the output for each position in the window
 
@@ -20,50 +20,19 @@ LARGEST_WINDOW = 64  # one pass over the output for each position in the window
 def fast_pooling(f: Function) -> Function:
     """`f` with every max pooling replaced by one with the quick derivative; `f` itself where there is none."""
 
-    def g(primals: Arrays) -> Arrays:
-        closed, shapes = jax.make_jaxpr(f, return_shape=True)(primals)
-        rewritten = _rewrite(closed.jaxpr)
-        if rewritten is closed.jaxpr:
-            return f(primals)
-        leaves = jax.core.eval_jaxpr(rewritten, closed.consts, *jax.tree.leaves(primals))
-        return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-
-    return g
-
-
-def _rewrite(jaxpr: Any) -> Any:
-    """The program with its poolings replaced, nested programs included; the same object if there are none."""
-    equations = [_rewrite_equation(e) for e in jaxpr.eqns]
-    changed = any(new is not old for new, old in zip(equations, jaxpr.eqns, strict=True))
-    return jaxpr.replace(eqns=equations) if changed else jaxpr
-
-
-def _rewrite_equation(equation: Any) -> Any:
-    if equation.primitive.name == "reduce_window_max":
-        return _replaced(equation)
-    if equation.primitive.name not in ("jit", "pjit", "closed_call", "remat2", "checkpoint"):
-        return equation  # a scan or a derivative rule of the user's keeps what it has
-    key = next((k for k in ("jaxpr", "call_jaxpr") if k in equation.params), None)
-    inner = equation.params.get(key)
-    if inner is None:
-        return equation
-    plain = getattr(inner, "jaxpr", inner)
-    rewritten = _rewrite(plain)
-    if rewritten is plain:
-        return equation
-    inner = ClosedJaxpr(rewritten, inner.consts) if hasattr(inner, "jaxpr") else rewritten
-    return equation.replace(params={**equation.params, key: inner})
+    return rewritten(f, _replaced)
 
 
 def _replaced(equation: Any) -> Any:
+    if equation.primitive.name != "reduce_window_max":
+        return equation
     params = equation.params
     plain = all(d == 1 for d in params["base_dilation"])
     value = equation.invars[0].aval
     if not plain or math.prod(params["window_dimensions"]) > LARGEST_WINDOW or not _floating(value.dtype):
         return equation
     pool = functools.partial(max_pool, *(tuple(params[k]) for k in _KEYS))
-    single = jax.make_jaxpr(pool)(jax.ShapeDtypeStruct(value.shape, value.dtype)).jaxpr.eqns[0]
-    return equation.replace(primitive=single.primitive, params=single.params)
+    return same_call(equation, pool)
 
 
 _KEYS = ("window_dimensions", "window_strides", "padding", "window_dilation")

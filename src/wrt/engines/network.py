@@ -11,13 +11,14 @@ from typing import Any
 
 from wrt.engines.base import Array, Arrays, Engine
 from wrt.errors import ModelError, SelectionError
+from wrt.rules import Rules
 
 Site = tuple[str, int | None]  # a layer's name and which of its calls
 
 
 @dataclass
 class Taps:
-    """What to add to and to read from layers during one evaluation."""
+    """How one evaluation is done: what to add to layers, to read from them, and which have another derivative."""
 
     add: dict[Site, Array] = field(default_factory=dict)
     watch: tuple[Site, ...] = ()
@@ -25,6 +26,9 @@ class Taps:
     seen: dict[Site, Array] = field(default_factory=dict)
     logits: list[tuple[Array, Array, bool]] = field(default_factory=list)  # (after, before, is it a probability)
     calls: dict[str, int] = field(default_factory=dict)
+    training: bool = False  # as in the forward pass of training, state left as it is
+    rules: Rules = ()
+    ruled: set[str] = field(default_factory=set)  # names of the rules that found something
 
     @property
     def names(self) -> set[str]:

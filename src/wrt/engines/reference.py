@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
+from wrt.errors import OptionError
+from wrt.rules import Rule
 
 # Four points: f' = (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h + O(h^4)
 STENCIL = ((1, 8 / 12), (-1, -8 / 12), (2, -1 / 12), (-2, 1 / 12))
+NO_RULES = (
+    "rules: a function of NumPy arrays is differentiated by differences, which know no activation; use a framework's"
+)
 
 
 class ReferenceEngine:
@@ -53,6 +58,12 @@ class ReferenceEngine:
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return f
 
+    def with_backward(self, h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
+        raise OptionError(NO_RULES)
+
+    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
+        raise OptionError(NO_RULES)
+
     def inspect(self, f: Function, primals: Arrays) -> Facts:
         y = [np.asarray(a) for a in f(primals)]
         moved = [_moved(f, primals, k, y) for k in range(len(primals))]
@@ -69,6 +80,9 @@ class ReferenceEngine:
         return False
 
     def carries_graph(self, value: Any) -> bool:
+        return False
+
+    def is_recording(self) -> bool:
         return False
 
     def is_out_of_memory(self, error: BaseException) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record  # the public interface does not say whether a tape is open
 
+from wrt.engines import tensorflow_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.engines.tensorflow_gradients import differentiable, wrong_push
 from wrt.errors import reason
+from wrt.rules import Rule
 
 ZERO = tf.UnconnectedGradients.ZERO
 WEIGHTS = ("Const", "Placeholder", "ReadVariableOp")  # operators whose results are there once, whatever the batch
@@ -75,6 +77,12 @@ class TensorflowEngine:
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return tf.function(f, reduce_retracing=True, autograph=False)
 
+    def with_backward(self, h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
+        return tensorflow_rules.with_backward(h, rule)
+
+    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
+        return tensorflow_rules.with_rules(f, rules, seen)
+
     def inspect(self, f: Function, primals: Arrays) -> Facts:
         seen: dict[str, Any] = {}
 
@@ -115,6 +123,9 @@ class TensorflowEngine:
 
     def carries_graph(self, value: Any) -> bool:
         return self.is_traced(value) or record.could_possibly_record()
+
+    def is_recording(self) -> bool:
+        return False
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError))

@@ -14,7 +14,7 @@ from tensorflow.python.framework import ops  # the derivatives that exist alread
 
 from wrt.engines.base import Array, Arrays, Function
 
-_FIRST: dict[str, str] = {}  # operators of the forward pass whose derivative has to be made with care
+FIRST: dict[str, str] = {}  # operators of the forward pass whose derivative has to be made with care
 _SECOND: dict[str, str] = {}  # operators of that derivative, whose own derivative is missing or wrong
 
 
@@ -22,7 +22,7 @@ def differentiable(f: Function) -> Function:
     """`f` as a function of its own graph, whose derivatives of every order follow the repairs below."""
 
     def inner(primals: Arrays) -> Arrays:
-        with tf.compat.v1.get_default_graph().gradient_override_map(_FIRST):
+        with tf.compat.v1.get_default_graph().gradient_override_map(FIRST):
             return f(primals)
 
     return tf.function(inner, autograph=False)
@@ -62,7 +62,7 @@ def _repairs(*kinds: str, of: dict[str, str]) -> Callable[[Callable[..., Any]], 
 @_repairs(
     *("MaxPool", "MaxPool3D", "Softsign"),
     *("ResizeBilinear", "ResizeBicubic", "ResizeNearestNeighbor", "ScaleAndTranslate"),
-    of=_FIRST,
+    of=FIRST,
 )
 def _as_ever(op: tf.Operation, *grads: Array) -> Any:
     """TensorFlow's own derivative, made of operators that have a right one themselves."""
@@ -70,7 +70,7 @@ def _as_ever(op: tf.Operation, *grads: Array) -> Any:
         return ops.gradient_registry.lookup(op.type)(op, *grads)
 
 
-@_repairs("StopGradient", of=_FIRST)
+@_repairs("StopGradient", of=FIRST)
 def _moments(op: tf.Operation, grad: Array) -> Array | None:
     """`tf.nn.moments` detaches the mean inside the variance: right to first order only, where its share is zero."""
     mean, users = op.inputs[0].op, op.outputs[0].consumers()

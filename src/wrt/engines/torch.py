@@ -6,15 +6,17 @@ import contextlib
 import math
 import types
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from wrt.engines import torch_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.errors import reason
+from wrt.rules import Rule
 
 
 class TorchEngine:
@@ -65,6 +67,12 @@ class TorchEngine:
         own = types.FunctionType(code, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
         return torch.compile(own, dynamic=False)
 
+    def with_backward(self, h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
+        return torch_rules.with_backward(h, rule)
+
+    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
+        return torch_rules.with_rules(f, rules, seen)
+
     def inspect(self, f: Function, primals: Arrays) -> Facts:
         if transforming():
             y = f(primals)
@@ -91,6 +99,9 @@ class TorchEngine:
 
     def carries_graph(self, value: Any) -> bool:
         return value.requires_grad or (transforming() and not torch.compiler.is_compiling())
+
+    def is_recording(self) -> bool:
+        return torch.is_grad_enabled()
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         text = str(error)
