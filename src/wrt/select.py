@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,19 @@ class Top:
     """The highest outputs of each sample; made by `wrt.top`."""
 
     k: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """The loss of each sample against `y`, (N,): `function(output, y)`, or what fits the output and `y`."""
+
+    y: Any
+    function: Callable[[Any, Any], Any] | None = None
+
+
+@dataclass(frozen=True)
+class LogProbabilities:
+    """The sum over the classes of the logarithms of their probabilities, (N,)."""
 
 
 def top(k: int = 1) -> Top:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from wrt import rules
-from wrt.derive import inputs as inp, target as targets
+from wrt.derive import inputs as inp, losses, target as targets
 from wrt.derive.choose import Plan, Request, Sizes, choose, resized
 from wrt.derive.compress import Sweep, compress
 from wrt.derive.inputs import Inputs
@@ -23,6 +23,7 @@ from wrt.engines.identity import identity
 from wrt.engines.network import Adapted
 from wrt.errors import InputError, OptionError
 from wrt.rules import Rule
+from wrt.select import Loss
 from wrt.trees import Structure, flatten, unflatten
 
 
@@ -181,14 +182,15 @@ def _example(network: Any, inputs: Inputs) -> Arrays:
 def _example_labels(target: Target, engine: Engine, example: Arrays) -> Array | None:
     if target.labels is None:
         return None
-    return engine.asarray(np.zeros((example[0].shape[0], *target.labels.shape[1:]), np.int64), None, example[0])
+    like = losses.empty(target.labels)
+    return engine.asarray(np.zeros((example[0].shape[0], *like.shape[1:]), like.dtype), None, example[0])
 
 
 def _without_data(target: Target) -> Target:
     """The target as a recipe keeps it: the form of the labels, not their values."""
     if target.labels is None:
         return target
-    return dataclasses.replace(target, labels=np.zeros((0, *target.labels.shape[1:]), np.int64))
+    return dataclasses.replace(target, labels=losses.empty(target.labels))
 
 
 def _labels(recipe: Recipe, target: Target) -> Array | None:
@@ -196,6 +198,9 @@ def _labels(recipe: Recipe, target: Target) -> Array | None:
     labels = target.labels
     if labels is None:
         return None
+    if isinstance(target.unit, Loss):
+        losses.check_range(labels, target.unit, recipe.shapes.unit_shape)
+        return labels
     owner = registry.owner(labels)
     if owner is not None and owner.is_traced(labels):
         return labels

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive import target as targets
+from wrt.derive import losses, target as targets
 from wrt.derive.inputs import Wrt
 from wrt.derive.target import Target
 from wrt.engines.base import Array, Arrays, Facts, Function
@@ -45,7 +45,7 @@ class Problem:
             leaves, structure, tree = targets.pick_output(self.target, y, taps)
             targets.check_one(self.target, leaves)
             if note is not None:
-                direct = self.target.source == "output" and not callable(self.target.unit)
+                direct = self.target.source == "output" and not (callable(self.target.unit) or self.target.is_loss)
                 note["probability"] = direct and any(map(taps.is_probability, leaves))
                 note["logit"] = bool(taps.logits)
                 note["shape"] = tuple(leaves[0].shape[1:]) if len(leaves) == 1 else ()
@@ -150,11 +150,14 @@ def _check_is_logit(problem: Problem, state: Arrays, example: Arrays) -> None:
     if any(map(engine.is_traced, example)):
         return
     y = problem.network.apply(state, unflatten(problem.structure, example), Taps())
+    if problem.target.is_loss and losses.look_unnormalized(engine.numpy(flatten(y)[0][0])):
+        return
     values = np.concatenate([engine.numpy(a).ravel() for a in flatten(y)[0]])
     if values.size and values.min() >= 0 and values.max() <= 1:
         raise SelectionError(
             "wrt.logit: the outputs look like probabilities but no final softmax or sigmoid was found; "
-            "name the layer before it with wrt.layer('name', unit), or let the model return its logits"
+            "name the layer before it with wrt.layer('name', unit), let the model return its logits, or, for a loss, "
+            "give it: loss=lambda output, y: ..."
         )
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from wrt.derive import losses
 from wrt.engines import registry
 from wrt.engines.base import Array, Arrays, Engine
 from wrt.engines.identity import identity
 from wrt.engines.network import Site, Taps
-from wrt.errors import SelectionError, suggest
-from wrt.select import Layer, Logit, Output, Top
+from wrt.errors import InputError, SelectionError, suggest
+from wrt.select import Layer, Logit, LogProbabilities, Loss, Output, Top
 from wrt.trees import LEAF, Structure, flatten, path_name
 
 WAYS = (
@@ -31,20 +32,28 @@ class Target:
     source: str  # "output", "logit", "layer"
     name: str | int | None
     site: Site | None
-    unit: Any  # None, "all", int, tuple, Top, callable, or "labels"
+    unit: Any  # None, "all", int, tuple, Top, callable, "labels", Loss (its y being the labels) or LogProbabilities
     labels: Any = None
 
     @property
     def key(self) -> Hashable:
         labels = None if self.labels is None else tuple(self.labels.shape[1:])
         unit = identity(self.unit) if callable(self.unit) else self.unit
+        if isinstance(unit, Loss):
+            unit = "loss", identity(unit.function), str(getattr(self.labels, "dtype", None))
         return self.source, self.name, self.site, unit, labels
+
+    @property
+    def is_loss(self) -> bool:
+        return isinstance(self.unit, (Loss, LogProbabilities))
 
     @property
     def watch(self) -> tuple[Site, ...]:
         return () if self.site is None else (self.site,)
 
     def describe(self) -> str:
+        if self.is_loss:
+            return "the loss"
         where = {"output": "the output", "logit": "the logit", "layer": f"layer {self.name!r}"}[self.source]
         if self.source == "output" and self.name is not None:
             where = f"output {self.name!r}"
@@ -61,6 +70,11 @@ def parse(of: Any) -> Target:
         return _with_unit("layer", of.name, (of.name, of.call), of.unit)
     if isinstance(of, Output):
         return _with_unit("output", of.name, None, of.unit)
+    if isinstance(of, Loss):
+        labels = None if of.y is None and of.function is not None else losses.data_of(of.y)
+        return Target("output" if of.function else "logit", None, None, Loss(None, of.function), labels)
+    if isinstance(of, LogProbabilities):
+        return Target("logit", None, None, of)
     if isinstance(of, Logit):
         return _with_unit("logit", None, None, of.unit)
     return _with_unit("output", None, None, of)
@@ -110,6 +124,8 @@ def check_labels(target: Target, samples: int | None) -> None:
     """One row of labels per sample."""
     if target.labels is not None and samples is not None and len(target.labels) != samples:
         shape = tuple(np.shape(target.labels))
+        if target.is_loss:
+            raise InputError(f"y has shape {shape} but x holds {samples} samples; expected one row per sample")
         raise SelectionError(
             f"of= has shape {shape} but x holds {samples} samples; expected ({samples},) or ({samples}, K)"
         )
@@ -124,10 +140,25 @@ def pick_output(target: Target, y: Any, taps: Taps) -> tuple[Arrays, Structure, 
     leaves, structure = flatten(tree)
     if target.source == "logit":
         if len(leaves) != 1:
-            raise SelectionError(f"wrt.logit needs a model with one output; this one has {len(leaves)}")
+            raise SelectionError(_needs_one(target, len(leaves)))
+        if target.is_loss:
+            return _before(leaves[0], taps)
         before = taps.logit_of(leaves[0])
         leaves, tree = ([before], before) if before is not None else (leaves, tree)
     return leaves, structure, tree
+
+
+def _needs_one(target: Target, outputs: int) -> str:
+    if target.is_loss:
+        return f"the model has {outputs} outputs; give the loss of a sample yourself: loss=lambda outputs, y: ..."
+    return f"wrt.logit needs a model with one output; this one has {outputs}"
+
+
+def _before(output: Array, taps: Taps) -> tuple[Arrays, Structure, Any]:
+    """What a loss is made of: the value before a final softmax or sigmoid, and which of the two it was."""
+    activation = taps.activation_of(output)
+    value = taps.logit_of(output) if activation else output
+    return [value], LEAF, (value, activation)
 
 
 def _named(y: Any, name: str | int) -> Any:
@@ -149,6 +180,9 @@ def select(engine: Engine, target: Target, leaves: Arrays, tree: Any, labels: Ar
     unit = target.unit
     if unit is None or (isinstance(unit, str) and unit == "all"):
         return leaves
+    if target.is_loss:
+        value, activation = tree if target.source == "logit" else (tree, "")
+        return [losses.per_sample(engine, unit, value, activation, labels)]
     if callable(unit):
         return [_called(unit, tree)]
     if len(leaves) != 1:
@@ -177,7 +211,7 @@ def _called(function: Callable[[Any], Any], tree: Any) -> Array:
 def check_one(target: Target, leaves: Arrays) -> None:
     """A unit is chosen from one output, and lies inside it."""
     unit = target.unit
-    if unit is None or callable(unit) or (isinstance(unit, str) and unit == "all"):
+    if unit is None or callable(unit) or target.is_loss or (isinstance(unit, str) and unit == "all"):
         return
     if len(leaves) != 1:
         raise SelectionError(f"of={unit!r}: the model has {len(leaves)} outputs; choose with wrt.output(name, unit)")

@@ -45,6 +45,7 @@ def adapt(model: Any) -> Network:
         fingerprint=lambda: _fingerprint(alive()),
         batch=batches.pop() if len(batches) == 1 else None,
         kind="keras",
+        channels_first=_channels_first(model),
     )
 
 
@@ -106,6 +107,11 @@ def find_layer(model: Any, name: str) -> Any:
 
 def _embeddings(model: Any) -> list[str]:
     return [name for name, layer in named_layers(model).items() if isinstance(layer, keras.layers.Embedding)]
+
+
+def _channels_first(model: Any) -> bool:
+    formats = {getattr(layer, "data_format", None) for layer in model._flatten_layers()} - {None}
+    return (formats or {keras.config.image_data_format()}) == {"channels_first"}
 
 
 def _fingerprint(model: Any) -> Hashable:
@@ -202,7 +208,7 @@ def _ends() -> tuple[Any, ...]:
 def _noting(function: Callable[..., Array], taps: Taps) -> Callable[..., Array]:
     def noted(value: Array, *args: Any, **kwargs: Any) -> Array:
         result = function(value, *args, **kwargs)
-        taps.logits.append((result, value, function is not keras.activations.linear))
+        taps.logits.append((result, value, {"linear": "", "sigmoid": "sigmoid"}.get(function.__name__, "softmax")))
         return result
 
     return noted

@@ -61,6 +61,7 @@ def adapt(module: torch.nn.Module) -> Network:
         layers=lambda: [name for name, _ in alive().named_modules() if name],
         embeddings=lambda: _embeddings(alive()),
         kind="torch",
+        channels_first=True,
     )
 
 
@@ -82,7 +83,8 @@ def adapt_function(function: Any) -> Network:
             args, kwargs = arguments(function, map_leaves(torch.clone, x))
             return function(*args, **kwargs)
 
-    return Network(engine=registry.engine("torch"), apply=apply, fingerprint=lambda: identity(alive()))
+    engine = registry.engine("torch")
+    return Network(engine, apply, fingerprint=lambda: identity(alive()), channels_first=True)
 
 
 def _tensors(module: torch.nn.Module) -> dict[str, Array]:
@@ -184,5 +186,6 @@ class _Activations(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if func in ENDS:
-            self.taps.logits.append((result, args[0] if args else kwargs["input"], True))
+            kind = "softmax" if "softmax" in func.__name__ else "sigmoid"
+            self.taps.logits.append((result, args[0] if args else kwargs["input"], kind))
         return result

@@ -24,7 +24,7 @@ class Taps:
     watch: tuple[Site, ...] = ()
     want_logit: bool = False
     seen: dict[Site, Array] = field(default_factory=dict)
-    logits: list[tuple[Array, Array, bool]] = field(default_factory=list)  # (after, before, is it a probability)
+    logits: list[tuple[Array, Array, str]] = field(default_factory=list)  # (after, before, activation)
     calls: dict[str, int] = field(default_factory=dict)
     training: bool = False  # as in the forward pass of training, state left as it is
     rules: Rules = ()
@@ -64,7 +64,11 @@ class Taps:
 
     def is_probability(self, output: Array) -> bool:
         """Whether `output` comes straight from a softmax or sigmoid."""
-        return any(after is output and probability for after, _, probability in self.logits)
+        return bool(self.activation_of(output))
+
+    def activation_of(self, output: Array) -> str:
+        """`"softmax"` or `"sigmoid"` (or the logarithm of one) that `output` comes straight from, else nothing."""
+        return next((name for after, _, name in self.logits if after is output), "")
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Network:
     fingerprint: Callable[[], Hashable] = lambda: None
     batch: int | None = None  # a batch size built into the model
     kind: str = "function"
+    channels_first: bool = False
 
 
 @dataclass(frozen=True)
