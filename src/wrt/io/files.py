@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from wrt.errors import FileError, suggest
+from wrt.files import failures_of, whole_file
 from wrt.models import keras_files, torch_files
 from wrt.trees import flatten, path_name
 
@@ -125,32 +126,6 @@ def _read_npz(path: Path, key: str | None) -> Any:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path_) -> Iterator[Path]:
-    """Yields a temporary file beside `path`, which takes its place at the end; `path` is whole or untouched.
-
-    The temporary file is made at once, so that a folder that cannot be written is found before anything is computed.
-
-    Raises:
-        FileError: a folder that is missing or cannot be written.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise FileError(f"{path}: is a folder; expected the name of a file")
-    if not path.parent.is_dir():
-        raise FileError(f"{path}: there is no folder {str(path.parent)!r}; make it first")
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with _failures_of(path):
-            part.touch()
-        yield part
-        with _failures_of(path):
-            _put_in_place(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
 def output_file(path: Path_) -> Iterator[Callable[[Any], None]]:
     """Yields `save(arrays)` for a `.npy` or `.npz` file, which is written whole or not at all.
 
@@ -174,28 +149,11 @@ def write_arrays(path: Path_, arrays: Any) -> None:
         save(arrays)
 
 
-@contextlib.contextmanager
-def _failures_of(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise FileError(f"{path}: cannot be written ({reason})") from error
-
-
-def _put_in_place(part: Path, path: Path) -> None:
-    if part.stat().st_size == 0:
-        return  # nothing was written
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
 def _save(path: Path, part: Path, arrays: Any) -> None:
     leaves, structure = flatten(arrays)
     if path.suffix == ".npy" and len(leaves) != 1:
         raise FileError(f"{path}: a .npy file holds one array, and there are {len(leaves)}; write a .npz file")
-    with _failures_of(path), part.open("wb") as file:
+    with failures_of(path), part.open("wb") as file:
         if path.suffix == ".npy":
             np.lib.format.write_array(file, np.asarray(leaves[0]), allow_pickle=False)
         else:
