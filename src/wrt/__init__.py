@@ -1,5 +1,7 @@
 """Derivatives of neural networks with respect to their inputs."""
 
+from typing import TYPE_CHECKING
+
 from wrt import plots as plots, rules as rules
 from wrt.derive.check import Check as Check, check as check
 from wrt.derive.first import (
@@ -12,6 +14,19 @@ from wrt.derive.first import (
 )
 from wrt.derive.operator import JacobianOperator as JacobianOperator, linearize as linearize
 from wrt.io import load_model as load_model
+from wrt.models.derivative import backward_model as backward_model, jacobian_model as jacobian_model
 from wrt.select import layer as layer, logit as logit, output as output, top as top
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from wrt.models.keras import AugNet as AugNet
+
+
+def __getattr__(name: str) -> object:
+    """`AugNet` is a class of Keras, which is imported when it is asked for."""
+    if name == "AugNet":
+        from wrt.models.keras import AugNet
+
+        return AugNet
+    raise AttributeError(f"module 'wrt' has no attribute {name!r}")

@@ -283,7 +283,7 @@ def plan_jacobian(
 def gradient_of(model: Any, x: Any, of: Any, wrt: Any, options: Options) -> Any:
     """`gradient` with its options in one piece, as derivative models call it."""
     job = prepare(model, x, of, wrt, "rows", options)
-    _check_scalar(job, of)
+    check_scalar(job, of)
     result = run(job)
     _warn_saturated(job, result)
     if of is None and job.recipe.shapes.outs[0] == (1,):
@@ -315,7 +315,7 @@ def _options(given: dict[str, Any]) -> Options:
     return Options(request, **{name: given[name] for name in flags if name in given})
 
 
-def _check_scalar(job: Job, of: Any) -> None:
+def check_scalar(job: Job, of: Any) -> None:
     """A gradient needs one scalar, or a list of them, per sample."""
     shapes = job.recipe.shapes
     target = job.recipe.problem.target

@@ -26,6 +26,8 @@ from wrt.rules import Rule
 from wrt.select import Loss
 from wrt.trees import Structure, flatten, unflatten
 
+OPEN = 32  # a size for what a traced tensor leaves open
+
 
 @dataclass(frozen=True)
 class Options:
@@ -169,12 +171,13 @@ def _example(network: Any, inputs: Inputs) -> Arrays:
     engine, count = network.engine, network.batch or PROBE
     leaves = []
     for leaf, dtype in zip(inputs.leaves, inputs.dtypes, strict=True):
+        shape = (count, *(OPEN if s is None else s for s in leaf.shape[1:]))
         if inputs.host or not engine.is_traced(leaf):
             rows = leaf if inputs.host else engine.numpy(leaf[:count])
             rows = np.asarray(rows)[:count]
-            values = np.resize(rows, (count, *leaf.shape[1:])) if len(rows) else np.zeros((count, *leaf.shape[1:]))
+            values = np.resize(rows, shape) if len(rows) else np.zeros(shape)
         else:
-            values = np.zeros((count, *leaf.shape[1:]))
+            values = np.zeros(shape)
         leaves.append(engine.asarray(values, dtype, network.like()))
     return leaves
 

@@ -37,4 +37,6 @@ def _split(products: Array, shapes: Sequence[Shape]) -> list[Array]:
 def _block(engine: Engine, part: Array, axis: int, shape: Shape) -> Array:
     """The axis of the seeds goes behind the samples (reverse) or to the end (forward)."""
     moved = engine.moveaxis(part, 0, axis if axis >= 0 else len(part.shape) - 1)
+    if len(moved.shape) == len(shape) + 1:  # nothing to split up, and sizes may be open
+        return moved
     return engine.reshape(moved, (moved.shape[0], *shape))

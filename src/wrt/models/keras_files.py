@@ -22,6 +22,7 @@ def read(path: Path, trust: bool) -> Any:
     """
     _check_container(path)
     keras = _keras()
+    importlib.import_module("wrt.models.keras")  # registers the models that this library saves
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=not trust)
     except Exception as error:  # Keras and h5py raise whatever they meet
