@@ -51,10 +51,10 @@ def per_sample(engine: Engine, unit: Loss | LogProbabilities, value: Any, activa
         InputError: `y` does not fit the output.
     """
     if isinstance(unit, LogProbabilities):
-        return _all_log_probabilities(engine, _wide(engine, value), activation)
+        return _all_log_probabilities(engine, wide(engine, value), activation)
     if unit.function is not None:
         return _called(engine, unit, value, y)
-    value = _wide(engine, value)
+    value = wide(engine, value)
     form = form_of(activation, tuple(value.shape[1:]), tuple(y.shape[1:]), is_integer(y))  # type: ignore[union-attr]
     if form == "label":
         label = engine.reshape(engine.asarray(y, "int32"), value.shape[:1])
@@ -97,11 +97,11 @@ def check_range(labels: Array, unit: Loss, out: tuple[int, ...]) -> None:
         raise InputError(f"y: label {wrong} is out of range; the output has {out[0]} classes, 0 to {out[0] - 1}")
 
 
-def look_unnormalized(values: np.ndarray) -> bool:
-    """Whether rows of outputs can be logits: probabilities of several classes add up to one."""
+def look_normalized(values: np.ndarray) -> bool:
+    """Whether rows of outputs must be probabilities of several classes: they add up to one."""
     rows = values.reshape(len(values), -1).astype(np.float64)
-    probable = rows.min(initial=0) >= 0 and np.allclose(rows.sum(1), 1, atol=1e-3)
-    return not (probable and rows.shape[1] > 1 and rows.size)
+    several = rows.size > 0 and rows.shape[1] > 1
+    return bool(several and rows.min() >= 0 and np.allclose(rows.sum(1), 1, atol=1e-3))
 
 
 def _called(engine: Engine, unit: Loss, value: Any, y: Array | None) -> Array:
@@ -134,8 +134,8 @@ def _rows(engine: Engine, value: Array) -> Array:
     return engine.sum(value, axes) if axes else value
 
 
-def _wide(engine: Engine, value: Array) -> Array:
-    """Sums of half precision are made in single."""
+def wide(engine: Engine, value: Array) -> Array:
+    """In single precision at least, which sums need."""
     return engine.asarray(value, "float32") if engine.dtype(value) in ("float16", "bfloat16") else value
 
 

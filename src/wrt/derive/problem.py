@@ -147,17 +147,38 @@ def inspect(problem: Problem, state: Arrays, example: Arrays, labels: Array | No
 def _check_is_logit(problem: Problem, state: Arrays, example: Arrays) -> None:
     """Without a softmax or sigmoid in sight the output is the logit, unless its values are probabilities."""
     engine = problem.network.engine
+    if problem.target.is_loss:
+        return _check_not_normalized(problem, state, example)
     if any(map(engine.is_traced, example)):
         return
     y = problem.network.apply(state, unflatten(problem.structure, example), Taps())
-    if problem.target.is_loss and losses.look_unnormalized(engine.numpy(flatten(y)[0][0])):
+    if any(map(engine.is_traced, flatten(y)[0])):  # of a function over traced parameters
         return
     values = np.concatenate([engine.numpy(a).ravel() for a in flatten(y)[0]])
     if values.size and values.min() >= 0 and values.max() <= 1:
         raise SelectionError(
             "wrt.logit: the outputs look like probabilities but no final softmax or sigmoid was found; "
-            "name the layer before it with wrt.layer('name', unit), let the model return its logits, or, for a loss, "
-            "give it: loss=lambda output, y: ..."
+            "name the layer before it with wrt.layer('name', unit), or let the model return its logits"
+        )
+
+
+def _check_not_normalized(problem: Problem, state: Arrays, example: Arrays) -> None:
+    """Rows that add up to one have been through a softmax that the taps did not see, as in JAX functions."""
+    engine = problem.network.engine
+
+    def evaluate(arrays: Arrays) -> Arrays:
+        x = unflatten(problem.structure, arrays[len(state) :])
+        return flatten(problem.network.apply(arrays[: len(state)], x, Taps()))[0]
+
+    try:
+        y = engine.trial(evaluate, [*state, *example])
+        values = engine.numpy(y[0]) if y else None
+    except Exception:  # what cannot be evaluated here and now cannot be looked at
+        return
+    if values is not None and losses.look_normalized(values):
+        raise SelectionError(
+            "the outputs look like probabilities but no final softmax was found, so their logits are not known; "
+            "let the function return logits, or give the loss: loss=lambda output, y: ..."
         )
 
 

@@ -77,6 +77,9 @@ class Engine(Protocol):
     def push_problem(self, f: Function, primals: Arrays) -> str:
         """Why `push` would be missing or wrong for `f`; empty when it is right."""
 
+    def trial(self, f: Function, arrays: Arrays) -> Arrays | None:
+        """`f(arrays)` with values, random ones in place of traced ones; `None` where that cannot be."""
+
     # kinds
     def owns(self, value: Any) -> bool:
         """Whether `value` is one of this engine's tensors."""

@@ -73,6 +73,9 @@ class ReferenceEngine:
     def push_problem(self, f: Function, primals: Arrays) -> str:
         return ""
 
+    def trial(self, f: Function, arrays: Arrays) -> Arrays | None:
+        return f(arrays)
+
     def owns(self, value: Any) -> bool:
         return False  # NumPy arrays are the common currency, no engine's own
 

@@ -91,6 +91,9 @@ class TorchEngine:
             return reason(error)
         return ""
 
+    def trial(self, f: Function, arrays: Arrays) -> Arrays | None:
+        return None if transforming() else f(arrays)
+
     def owns(self, value: Any) -> bool:
         return isinstance(value, torch.Tensor)
 

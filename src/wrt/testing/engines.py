@@ -11,7 +11,7 @@ import numpy as np
 from wrt.engines.base import Arrays, Capabilities, Engine, Facts, Function
 from wrt.testing.scenarios import Namespace, Scenario, namespace, scenarios
 
-VERBS = ("pull", "push", "map", "compile", "inspect", "push_problem", "owns", "is_traced", "carries_graph")
+VERBS = ("pull", "push", "map", "compile", "inspect", "push_problem", "trial", "owns", "is_traced", "carries_graph")
 KINDS = ("is_out_of_memory", "free_memory", "asarray", "numpy", "dtype", "detach", "zeros", "zeros_like")
 ARRAYS = ("unit", "gather", "top", "reshape", "moveaxis", "concatenate", "sum", "mean", "log_softmax")
 
@@ -242,6 +242,13 @@ def _check_push_problem(bench: _Bench) -> None:
         assert problem == "", f"push_problem of {scenario.name}: {problem!r}, expected '' because push is right there"
 
 
+def _check_trial(bench: _Bench) -> None:
+    (value,) = bench.put(np.array([[1.0, 2.0]]))
+    found = bench.engine.trial(lambda p: [p[0] * 3.0], [value])
+    assert found is not None, "trial: None, expected values where the arguments have values"
+    bench.same(found[0], [[3.0, 6.0]], "trial")
+
+
 def _check_unit(bench: _Bench) -> None:
     like = bench.put(np.zeros((3, 2)), np.zeros((3, 1, 2)), np.zeros(3))
     for r in range(5):
@@ -331,6 +338,7 @@ CHECKS = (
     _check_compile,
     _check_inspect,
     _check_push_problem,
+    _check_trial,
     _check_unit,
     _check_gather_and_top,
     _check_kinds,
