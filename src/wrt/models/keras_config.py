@@ -26,8 +26,8 @@ def serialize(derivative: Derivative) -> dict[str, Any]:
     pairs = (derivative.rules or {}).items()
     return {
         "what": derivative.what,
-        "of": _choice(derivative.of),
-        "wrt": _choice(derivative.wrt),
+        "of": choice(derivative.of),
+        "wrt": choice(derivative.wrt),
         "rules": {name: _rule(rule) for name, rule in pairs} or None,
         "training": derivative.training,
     }
@@ -38,34 +38,36 @@ def deserialize(config: dict[str, Any], custom_objects: Any = None) -> Derivativ
     pairs = (config["rules"] or {}).items()
     return Derivative(
         config["what"],
-        _chosen(config["of"], custom_objects),
-        _chosen(config["wrt"], custom_objects),
+        chosen(config["of"], custom_objects),
+        chosen(config["wrt"], custom_objects),
         {name: _ruled(rule, custom_objects) for name, rule in pairs} or None,
         config["training"],
     )
 
 
-def _choice(value: Any) -> Any:
+def choice(value: Any) -> Any:
+    """A value of `of=` or `wrt=` as JSON."""
     if isinstance(value, (Layer, Output, Logit, Top)):
-        fields = {name: _choice(v) for name, v in vars(value).items()}
+        fields = {name: choice(v) for name, v in vars(value).items()}
         return {"choice": type(value).__name__, **fields}
     if isinstance(value, (list, tuple)):
-        return {"choice": type(value).__name__, "items": [_choice(v) for v in value]}
+        return {"choice": type(value).__name__, "items": [choice(v) for v in value]}
     if callable(value):
         return {"choice": "function", "function": keras.saving.serialize_keras_object(value)}
     return value if value is None or isinstance(value, (str, int)) else int(value)
 
 
-def _chosen(config: Any, custom_objects: Any) -> Any:
+def chosen(config: Any, custom_objects: Any) -> Any:
+    """The value that `choice` made this of."""
     if not isinstance(config, dict):
         return config
     kind = config["choice"]
     if kind == "function":
         return keras.saving.deserialize_keras_object(config["function"], custom_objects)
     if kind in ("list", "tuple"):
-        items = [_chosen(v, custom_objects) for v in config["items"]]
+        items = [chosen(v, custom_objects) for v in config["items"]]
         return items if kind == "list" else tuple(items)
-    fields = {name: _chosen(v, custom_objects) for name, v in config.items() if name != "choice"}
+    fields = {name: chosen(v, custom_objects) for name, v in config.items() if name != "choice"}
     return {"Layer": Layer, "Output": Output, "Logit": Logit, "Top": Top}[kind](**fields)
 
 

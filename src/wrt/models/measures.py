@@ -141,3 +141,30 @@ def _expanded(engine: Engine, name: str, value: Any, leaf: Array) -> Array:
     if len(row) != len(wanted) or any(a not in (1, b) and None not in (a, b) for a, b in zip(row, wanted, strict=True)):
         raise InputError(f"{name} has shape {found}; expected {wanted[1:]}, as a sample, or {wanted}, as the gradient")
     return engine.asarray(value, engine.dtype(leaf), leaf) + engine.zeros_like(leaf)
+
+
+def draw(seed: int | None, shape: Sequence[Any]) -> np.ndarray:
+    """Normally distributed numbers.
+
+    Raises:
+        InputError: the number of samples is not known yet.
+    """
+    if None in shape:
+        raise InputError("the number of samples is not known here: pass probes=, (projections, N, *out)")
+    return np.random.default_rng(seed).normal(size=tuple(shape))
+
+
+def unit_rows(engine: Engine, like: Array, probes: Any, wanted: Sequence[Any]) -> Arrays:
+    """For each projection a direction per sample, (N, C): uniform on the sphere where `probes` are normal.
+
+    Raises:
+        InputError: `probes` do not hold this number of projections, samples and outputs.
+    """
+    projections, samples, count = wanted
+    shape = tuple(probes.shape)
+    found = (*shape[:2], math.prod(s or 1 for s in shape[2:])) if len(shape) > 1 else shape
+    if len(found) != 3 or any(None not in pair and pair[0] != pair[1] for pair in zip(found, wanted, strict=True)):
+        raise InputError(f"probes have shape {shape}; expected {tuple(wanted)}: projections, samples, outputs")
+    probes = engine.asarray(probes, "float64" if engine.dtype(like) == "float64" else "float32", like)
+    rows = [engine.reshape(probes[r], (samples, count)) for r in range(projections)]
+    return [row / engine.reshape(engine.sum(row * row, (1,)), (samples, 1)) ** 0.5 for row in rows]

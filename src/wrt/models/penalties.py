@@ -7,7 +7,7 @@ f(p, x), x, y)`. The model runs in inference mode. `wrt.penalize` adds a penalty
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,9 +21,21 @@ from wrt.derive.job import Options, prepare, with_extra
 from wrt.derive.losses import wide
 from wrt.derive.run import run
 from wrt.engines import adapt, registry
-from wrt.engines.base import Array, Arrays, Engine
-from wrt.errors import InputError, OptionError
-from wrt.models.measures import alike, flat, gradients, is_word, not_zero, power_sum, split, tensors, variation
+from wrt.engines.base import Array
+from wrt.errors import ModelError, OptionError
+from wrt.models.measures import (
+    alike,
+    draw,
+    flat,
+    gradients,
+    is_word,
+    not_zero,
+    power_sum,
+    split,
+    tensors,
+    unit_rows,
+    variation,
+)
 from wrt.trees import flatten, unflatten
 
 
@@ -33,6 +45,42 @@ def __getattr__(name: str) -> Any:
 
         return Schedule
     raise AttributeError(f"module 'wrt.penalties' has no attribute {name!r}")
+
+
+def penalize(model: Any, penalty: Callable[..., Any], weight: float = 1.0) -> Any:
+    """A Keras model whose training adds a penalty; compile and fit it with `(x, y)` as usual.
+
+    loss(y, model(x)) + weight * penalty(model, x, y). The weights are those of `model`, and so are the predictions. The
+    mean penalty is the metric `penalty` in the history and in `evaluate`. `model.weight = 3.0` and
+    `model.settings["k"] = 150` may change at any time, or by `wrt.penalties.Schedule`, without recompilation.
+    `InputGradient(of="loss")` takes the compiled loss, without sample weights.
+
+    Args:
+        model: a `keras.Model`.
+        penalty: one of `wrt.penalties`, or a function `(model, x, y)` that returns a scalar.
+        weight: the weight of the penalty.
+
+    Raises:
+        ModelError: `model` is no Keras model, or penalised already.
+        OptionError: `penalty` or `weight` is none.
+
+    Example:
+        >>> import keras, numpy as np, wrt
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> penalised = wrt.penalize(model, wrt.penalties.JacobianNorm(exact=True), weight=0.1)
+        >>> penalised.compile("sgd", "mse")
+        >>> sorted(penalised.fit(np.ones((8, 3)), np.ones((8, 2)), verbose=0).history)
+        ['loss', 'penalty']
+    """
+    keras = sys.modules.get("keras")
+    if keras is None or not isinstance(model, keras.Model):
+        raise ModelError(
+            f"model is {type(model).__name__}; wrt.penalize takes a keras.Model. In a training loop of your own add "
+            "weight * penalty(model, x, y) to the loss"
+        )
+    from wrt.models.penalize import PenalizedModel
+
+    return PenalizedModel(model, penalty, weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,28 +194,14 @@ class JacobianNorm(Penalty):
             return engine.mean(power_sum(engine, flat(engine, [wide(engine, b) for b in blocks]), 2), (0,))
         job = prepare(model, x, None, self.wrt, "vjp", Options(differentiable=True))
         shapes, norms = job.recipe.shapes, []
-        for probe in self._unit(engine, x, probes, seed, shapes.outputs):
+        first = flatten(x)[0][0]
+        if probes is None:
+            probes = draw(seed, (self.projections, first.shape[0], shapes.outputs))
+        for probe in unit_rows(engine, first, probes, (self.projections, first.shape[0], shapes.outputs)):
             u = unflatten(shapes.out_structure, split(engine, probe, shapes.outs))
             products = run(with_extra(job, u, "probes", shapes.outs, shapes.out_structure)).blocks
             norms.append(power_sum(engine, flat(engine, [wide(engine, b) for b in products]), 2))
         return engine.mean(sum(norms), (0,)) * (shapes.outputs / self.projections)
-
-    def _unit(self, engine: Engine, x: Any, probes: Any, seed: int | None, count: int) -> Arrays:
-        """Probes of unit length, (N, C) each."""
-        first = flatten(x)[0][0]
-        samples = first.shape[0]
-        if probes is None:
-            if samples is None:
-                raise InputError("the number of samples is not known here: pass probes, (projections, N, *out)")
-            probes = np.random.default_rng(seed).normal(size=(self.projections, samples, count))
-        shape = tuple(probes.shape)
-        fits = len(shape) >= 2 and shape[0] == self.projections and math.prod(s or 1 for s in shape[2:]) == count
-        if not fits or (None not in (shape[1], samples) and shape[1] != samples):
-            wanted = f"({self.projections}, {samples}, {count})"
-            raise InputError(f"probes have shape {shape}; expected {wanted}: projections, samples, outputs")
-        probes = engine.asarray(probes, "float64" if engine.dtype(first) == "float64" else "float32", first)
-        rows = [engine.reshape(probes[r], (samples, count)) for r in range(self.projections)]
-        return [row / engine.reshape(engine.sum(row * row, (1,)), (samples, 1)) ** 0.5 for row in rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +244,7 @@ class SmallestK(Penalty):
         engine, x = tensors(model, x)
         sizes = abs(flat(engine, gradients(engine, model, x, y, self.of, self.wrt)))
         count = sizes.shape[1]
-        if isinstance(self.k, (int, np.integer)) and self.k > count:
-            raise OptionError(f"k={self.k} is more than the {count} entries of the gradient of a sample; choose fewer")
+        self.check_inputs(count)
         ordered = engine.gather(sizes, engine.top(sizes, count))  # the largest first
         place = engine.asarray(np.arange(count, 0, -1), "int32", sizes)  # 1 for the smallest
         k = engine.asarray(self.k, "int32", sizes)
@@ -219,6 +252,11 @@ class SmallestK(Penalty):
         largest = engine.sum(ordered * engine.asarray(place == k, engine.dtype(sizes)), (1,))
         weights = [engine.asarray(w, engine.dtype(sizes), sizes) for w in (self.sum_weight, self.max_weight)]
         return engine.mean(weights[0] * total * total + weights[1] * largest * largest, (0,))
+
+    def check_inputs(self, count: int | None) -> None:
+        """Whether a sample has as many numbers as should vanish."""
+        if count is not None and isinstance(self.k, (int, np.integer)) and self.k > count:
+            raise OptionError(f"k={self.k} is more than the {count} entries of the gradient of a sample; choose fewer")
 
 
 @dataclass(frozen=True, eq=False)
