@@ -37,6 +37,8 @@ def run(job: Job) -> Result:
 
 def _run_tensors(job: Job) -> Result:
     samples, batch = job.inputs.samples, job.recipe.plan.batch
+    if samples == 0:
+        return _of_no_tensor(job)
     whole = job.graph or any(map(job.engine.is_traced, job.inputs.leaves))
     asked = job.options.request.batch_size is not None
     if samples is None or samples <= batch or (whole and not asked):
@@ -45,6 +47,26 @@ def _run_tensors(job: Job) -> Result:
     join = job.engine.concatenate
     outputs = [join(column) for column in zip(*(p.outputs for p in parts), strict=True)]
     return Result(outputs, [join(column) for column in zip(*(p.blocks for p in parts), strict=True)])
+
+
+def _of_no_tensor(job: Job) -> Result:
+    """One sample of zeros and none of its results: some operators cannot bear an empty batch."""
+
+    def one(value: Array) -> Array:
+        shape = (job.adapted.network.batch or 1, *value.shape[1:])
+        owner = registry.owner(value)
+        dtype = owner.dtype(value) if owner else str(value.dtype)
+        return job.engine.asarray(np.zeros(shape, "float32" if dtype == "bfloat16" else dtype), dtype)
+
+    inputs = dataclasses.replace(job.inputs, leaves=tuple(map(one, job.inputs.leaves)))
+    labels = None if job.labels is None else one(job.labels)
+    part = _piece(
+        dataclasses.replace(job, inputs=inputs, labels=labels, extra=tuple(map(one, job.extra))),
+        job.engine,
+        slice(None),
+        None,
+    )
+    return Result([a[:0] for a in part.outputs], [b[:0] for b in part.blocks])
 
 
 def _run_host(job: Job) -> Result:
