@@ -16,6 +16,7 @@ from wrt.derive.operator import JacobianOperator as JacobianOperator, linearize 
 from wrt.io import load_model as load_model
 from wrt.models import penalties as penalties
 from wrt.models.derivative import backward_model as backward_model, jacobian_model as jacobian_model
+from wrt.models.export import export as export
 from wrt.models.penalties import penalize as penalize
 from wrt.select import layer as layer, logit as logit, output as output, top as top
 

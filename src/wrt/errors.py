@@ -53,6 +53,10 @@ class FileError(WrtError, ValueError):
     """A model or data file cannot be read."""
 
 
+class ExportError(WrtError, RuntimeError):
+    """A model cannot be exported, or what came out of it computes something else."""
+
+
 class WrtWarning(UserWarning):
     """Base of every warning of wrt."""
 
