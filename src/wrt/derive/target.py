@@ -122,8 +122,8 @@ def _indexed(source: str, name: str | int | None, site: Site | None, unit: Any) 
 
 def check_labels(target: Target, samples: int | None) -> None:
     """One row of labels per sample."""
-    if target.labels is not None and samples is not None and len(target.labels) != samples:
-        shape = tuple(np.shape(target.labels))
+    shape = None if target.labels is None else tuple(target.labels.shape)
+    if shape is not None and None not in (samples, shape[0]) and shape[0] != samples:
         if target.is_loss:
             raise InputError(f"y has shape {shape} but x holds {samples} samples; expected one row per sample")
         raise SelectionError(
