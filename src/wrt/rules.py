@@ -29,6 +29,19 @@ ACTIVATIONS = frozenset(
 SYNONYMS = {"swish": "silu", "hardsilu": "hardswish", "expit": "sigmoid", "logistic": "sigmoid"}
 
 
+class Switch:
+    """On while a pullback runs: whoever differentiates its result meets the ordinary derivatives."""
+
+    def __init__(self) -> None:
+        self.on = False
+
+    def __enter__(self) -> None:
+        self.on = True
+
+    def __exit__(self, *_: object) -> None:
+        self.on = False
+
+
 def guided(u: Array, x: Array, back: Callable[[Array], Array]) -> Array:
     """Guided backpropagation: only positive cotangents pass, and only where the activation lets them.
 

@@ -14,7 +14,7 @@ from wrt.derive.target import Target
 from wrt.engines.base import Array, Arrays, Facts, Function
 from wrt.engines.network import Network, Site, Taps
 from wrt.errors import DependenceError, InputError, SelectionError, WrtError, suggest
-from wrt.rules import ACTIVATIONS, Rules, canonical
+from wrt.rules import ACTIVATIONS, Rules, Switch, canonical
 from wrt.trees import LEAF, Structure, flatten, path_name, unflatten
 
 PROBE = 2  # samples: enough to see whether axis 0 of the output follows them
@@ -37,10 +37,11 @@ class Problem:
         """`f(diff)`: the chosen outputs as a function of the chosen tensors, everything else fixed."""
 
         found: set[str] = set()
+        switch = Switch()
 
         def f(diff: Arrays) -> Arrays:
             inputs, taps = self._place(diff, fixed, look=note is not None)
-            taps.ruled = found
+            taps.ruled, taps.switch = found, switch
             y = self.network.apply(state, unflatten(self.structure, inputs), taps)
             leaves, structure, tree = targets.pick_output(self.target, y, taps)
             targets.check_one(self.target, leaves)
@@ -49,24 +50,18 @@ class Problem:
                 note["probability"] = direct and any(map(taps.is_probability, leaves))
                 note["logit"] = bool(taps.logits)
                 note["shape"] = tuple(leaves[0].shape[1:]) if len(leaves) == 1 else ()
+                note["ruled"] = found
                 note["structure"] = structure if self.target.unit in (None, "all") else LEAF
             return targets.select(self.network.engine, self.target, leaves, tree, labels)
 
-        return f if not self.rules else self._ruled(f, found)
+        return f if not self.rules else self._ruled(f, found, switch)
 
-    def _ruled(self, f: Function, found: set[str]) -> Function:
+    def _ruled(self, f: Function, found: set[str], switch: Switch) -> Function:
         """`f` with the rules that name activations; those that name layers are the adapter's."""
         activations = {canonical(k): rule for k, rule in self.rules if canonical(k) in ACTIVATIONS}
-        ruled = self.network.engine.with_rules(f, activations, found) if activations else f
-
-        def g(diff: Arrays) -> Arrays:
-            y = ruled(diff)
-            for key, _ in self.rules:
-                if not {key, canonical(key)} & found:
-                    raise SelectionError(_matches_nothing(key, self.network.layers()))
-            return y
-
-        return g
+        ruled = self.network.engine.with_rules(f, activations, found, switch) if activations else f
+        ruled.switch = switch  # type: ignore[attr-defined]
+        return ruled
 
     def _place(self, diff: Arrays, fixed: Arrays, look: bool) -> tuple[Arrays, Taps]:
         """Chosen inputs go to their place among the fixed ones, chosen layers become something added."""
@@ -136,12 +131,19 @@ def inspect(problem: Problem, state: Arrays, example: Arrays, labels: Array | No
     facts = _facts(problem, state, diff, fixed, labels, note)
     for shape in facts.shapes:
         _check_rows(shape, samples)
+    _check_rules(problem, note["ruled"])
     _check_connected(problem, facts, note["structure"])
     if problem.target.source == "logit" and not note["logit"]:
         _check_is_logit(problem, state, example)
     ins = tuple(tuple(d.shape[1:]) for d in diff)
     outs = tuple(tuple(shape[1:]) for shape in facts.shapes)
     return Shapes(outs, ins, note["structure"], facts.bytes // samples, sites, note["probability"], note["shape"])
+
+
+def _check_rules(problem: Problem, found: set[str]) -> None:
+    for key, _ in problem.rules:
+        if not {key, canonical(key)} & found:
+            raise SelectionError(_matches_nothing(key, problem.network.layers()))
 
 
 def _check_is_logit(problem: Problem, state: Arrays, example: Arrays) -> None:

@@ -12,7 +12,7 @@ from wrt.engines import registry
 from wrt.engines.base import Array, Arrays
 from wrt.engines.network import InputSpec, Network, Taps, arguments, weak
 from wrt.errors import ModelError, SelectionError, suggest
-from wrt.rules import ACTIVATIONS, Rule, canonical
+from wrt.rules import ACTIVATIONS, Rule, Switch, canonical
 from wrt.trees import flatten, map_leaves
 
 
@@ -127,7 +127,7 @@ def _intercepted(model: Any, taps: Taps) -> Iterator[None]:
             stack.enter_context(_wrapped_call(find_layer(model, name), name, taps))
         for key, rule in taps.rules:
             for name, layer in _with_rule(model, key).items():
-                stack.enter_context(_ruled(name, layer, rule))
+                stack.enter_context(_ruled(name, layer, rule, taps.switch))
                 taps.ruled.add(key)
         if taps.want_logit:
             for layer in model._flatten_layers(include_self=True, recursive=True):
@@ -175,11 +175,11 @@ def _can_be_ruled(layer: Any) -> bool:
     return active or not layer.variables
 
 
-def _ruled(name: str, layer: Any, rule: Rule) -> contextlib.AbstractContextManager[None]:
+def _ruled(name: str, layer: Any, rule: Rule, switch: Switch) -> contextlib.AbstractContextManager[None]:
     """For one call: the layer's activation ruled, or its whole call where it has neither activation nor weights."""
     engine = registry.engine(keras.backend.backend())
     if getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear:
-        return _attribute(layer, "activation", engine.with_backward(layer.activation, rule))
+        return _attribute(layer, "activation", engine.with_backward(layer.activation, rule, switch))
     if layer.variables:
         raise SelectionError(
             f"rules={{{name!r}: ...}}: the layer has weights and no activation; a rule takes the place of an "
@@ -188,7 +188,7 @@ def _ruled(name: str, layer: Any, rule: Rule) -> contextlib.AbstractContextManag
     original = layer.call
 
     def call(x: Any, *args: Any, **kwargs: Any) -> Any:
-        return engine.with_backward(lambda t: original(t, *args, **kwargs), rule)(x)
+        return engine.with_backward(lambda t: original(t, *args, **kwargs), rule, switch)(x)
 
     return _attribute(layer, "call", call)
 

@@ -14,7 +14,7 @@ from wrt.engines.base import Array, Arrays
 from wrt.engines.identity import identity
 from wrt.engines.network import Network, Taps, arguments, weak
 from wrt.errors import SelectionError, suggest
-from wrt.rules import ACTIVATIONS, Rule, canonical
+from wrt.rules import ACTIVATIONS, Rule, Switch, canonical
 from wrt.trees import flatten, map_leaves
 
 ENDS = {
@@ -126,7 +126,7 @@ def _hooked(module: torch.nn.Module, taps: Taps) -> Iterator[None]:
             stack.callback(handle.remove)
         for key, rule in taps.rules:
             for name, inner in _with_rule(module, key).items():
-                _rule(stack, name, inner, rule)
+                _rule(stack, name, inner, rule, taps.switch)
                 taps.ruled.add(key)
         if taps.want_logit:
             stack.enter_context(_Activations(taps))
@@ -143,7 +143,7 @@ def _with_rule(module: torch.nn.Module, key: str) -> dict[str, torch.nn.Module]:
     return {name: inner for name, inner in modules.items() if type(inner).__name__ == key}
 
 
-def _rule(stack: contextlib.ExitStack, name: str, module: torch.nn.Module, rule: Rule) -> None:
+def _rule(stack: contextlib.ExitStack, name: str, module: torch.nn.Module, rule: Rule, switch: Switch) -> None:
     """For one call: the module's whole forward ruled."""
     if any(True for _ in module.parameters()):
         raise SelectionError(
@@ -153,7 +153,7 @@ def _rule(stack: contextlib.ExitStack, name: str, module: torch.nn.Module, rule:
     original, engine = module.forward, registry.engine("torch")
 
     def forward(x: Array, *args: Any, **kwargs: Any) -> Array:
-        return engine.with_backward(lambda t: original(t.clone(), *args, **kwargs), rule)(x)
+        return engine.with_backward(lambda t: original(t.clone(), *args, **kwargs), rule, switch)(x)
 
     own = "forward" in module.__dict__
     module.forward = forward

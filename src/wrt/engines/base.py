@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from wrt.rules import Rule
+from wrt.rules import Rule, Switch
 
 Array = Any
 Arrays = list[Array]
@@ -64,10 +64,13 @@ class Engine(Protocol):
         """A version of `f` that compiles once per shape."""
 
     # modified backward rules
-    def with_backward(self, h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
-        """`h`, a function of one tensor without weights, whose pullback is `rule(u, x, back)`."""
+    def with_backward(self, h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:
+        """`h`, a function of one tensor without weights, whose pullback is `rule(u, x, back)` while the switch is on.
 
-    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
+        `pull` puts the switch on that it finds as `f.switch`; an engine that tells orders apart needs none.
+        """
+
+    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str], switch: Switch) -> Function:
         """`f` with these activations ruled wherever they are called; adds the names of those found to `seen`."""
 
     # planning

@@ -13,7 +13,7 @@ import numpy as np
 from wrt.engines import jax_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.engines.jax_pooling import fast_pooling
-from wrt.rules import Rule
+from wrt.rules import Rule, Switch
 
 
 class JaxEngine:
@@ -54,10 +54,10 @@ class JaxEngine:
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(f)
 
-    def with_backward(self, h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
+    def with_backward(self, h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:
         return jax_rules.with_backward(h, rule)
 
-    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
+    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str], switch: Switch) -> Function:
         return jax_rules.with_rules(f, rules, seen)
 
     def inspect(self, f: Function, primals: Arrays) -> Facts:

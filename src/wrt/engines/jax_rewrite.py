@@ -36,8 +36,10 @@ def rewritten(f: Function, replace: Replace, inside: tuple[str, ...] = CALLS) ->
 def same_call(equation: Any, function: Callable[..., Any]) -> Any:
     """The equation with its operator replaced by one call of `function` on the same variables."""
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
-    (single,) = jax.make_jaxpr(function)(*shapes).jaxpr.eqns
-    return equation.replace(primitive=single.primitive, params=single.params)
+    made = jax.make_jaxpr(function)(*shapes).jaxpr
+    (single,) = made.eqns
+    invars = [equation.invars[made.invars.index(v)] for v in single.invars]
+    return equation.replace(primitive=single.primitive, params=single.params, invars=invars)
 
 
 def _rewrite(jaxpr: Any, replace: Replace, inside: tuple[str, ...]) -> Any:

@@ -14,7 +14,7 @@ from wrt.rules import ACTIVATIONS, Rule, canonical
 
 
 def with_backward(h: Callable[..., Array], rule: Rule) -> Callable[..., Array]:
-    """`h` whose pullback to its first argument is the rule."""
+    """`h` whose pullback to its first argument is the rule; what differentiates that again meets `h` itself."""
 
     @jax.custom_vjp
     def ruled(*args: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 
 from wrt.engines.base import Array, Arrays, Engine
 from wrt.errors import ModelError, SelectionError
-from wrt.rules import Rules
+from wrt.rules import Rules, Switch
 
 Site = tuple[str, int | None]  # a layer's name and which of its calls
 
@@ -28,6 +28,7 @@ class Taps:
     calls: dict[str, int] = field(default_factory=dict)
     training: bool = False  # as in the forward pass of training, state left as it is
     rules: Rules = ()
+    switch: Switch = field(default_factory=Switch)
     ruled: set[str] = field(default_factory=set)  # names of the rules that found something
 
     @property

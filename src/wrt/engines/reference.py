@@ -10,7 +10,7 @@ import numpy as np
 
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.errors import OptionError
-from wrt.rules import Rule
+from wrt.rules import Rule, Switch
 
 # Four points: f' = (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h + O(h^4)
 STENCIL = ((1, 8 / 12), (-1, -8 / 12), (2, -1 / 12), (-2, 1 / 12))
@@ -58,10 +58,10 @@ class ReferenceEngine:
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return f
 
-    def with_backward(self, h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
+    def with_backward(self, h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:
         raise OptionError(NO_RULES)
 
-    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
+    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str], switch: Switch) -> Function:
         raise OptionError(NO_RULES)
 
     def inspect(self, f: Function, primals: Arrays) -> Facts:

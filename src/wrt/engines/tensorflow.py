@@ -14,7 +14,7 @@ from wrt.engines import tensorflow_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.engines.tensorflow_gradients import differentiable, wrong_push
 from wrt.errors import reason
-from wrt.rules import Rule
+from wrt.rules import Rule, Switch
 
 ZERO = tf.UnconnectedGradients.ZERO
 WEIGHTS = ("Const", "Placeholder", "ReadVariableOp")  # operators whose results are there once, whatever the batch
@@ -27,6 +27,8 @@ class TensorflowEngine:
     capabilities = Capabilities(compiles=True, pull_cost=2.0, push_cost=3.0, unroll=32)
 
     def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
+        if hasattr(f, "switch"):
+            return tensorflow_rules.pull(f, primals)
         f = differentiable(f) if graph else f
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(primals)
@@ -77,11 +79,11 @@ class TensorflowEngine:
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return tf.function(f, reduce_retracing=True, autograph=False)
 
-    def with_backward(self, h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
-        return tensorflow_rules.with_backward(h, rule)
+    def with_backward(self, h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:
+        return tensorflow_rules.with_backward(h, rule, switch)
 
-    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
-        return tensorflow_rules.with_rules(f, rules, seen)
+    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str], switch: Switch) -> Function:
+        return tensorflow_rules.with_rules(f, rules, seen, switch)
 
     def inspect(self, f: Function, primals: Arrays) -> Facts:
         seen: dict[str, Any] = {}

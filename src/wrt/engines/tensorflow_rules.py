@@ -10,10 +10,9 @@ import tensorflow as tf
 from tensorflow.python.framework import ops  # the derivatives that exist already have no public name
 
 from wrt.engines.base import Array, Arrays, Function
-from wrt.engines.network import WeakCache
 from wrt.engines.tensorflow_gradients import FIRST
-from wrt.errors import SelectionError
-from wrt.rules import Rule
+from wrt.errors import OptionError, SelectionError
+from wrt.rules import Rule, Switch
 
 OPERATORS = {
     "elu": "Elu",
@@ -26,28 +25,27 @@ OPERATORS = {
     "softsign": "Softsign",
     "tanh": "Tanh",
 }
-_registered = WeakCache()
 _numbers = itertools.count()
 
 
-def with_backward(h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
-    """`h` whose pullback is the rule."""
+def with_backward(h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:
+    """`h` whose pullback is the rule, while the switch is on."""
 
     @tf.custom_gradient
     def ruled(x: Array) -> tuple[Array, Callable[[Array], Array]]:
-        def pull(u: Array) -> Array:
+        def back(u: Array) -> Array:
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 y = h(x)
             return tape.gradient(y, x, u)
 
-        return h(x), lambda u: tf.cast(rule(u, x, pull), x.dtype)
+        return h(x), lambda u: tf.cast(rule(u, x, back), x.dtype) if switch.on else back(u)
 
     return ruled
 
 
-def with_rules(f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
-    """`f` with these activations ruled, as a function of its own graph.
+def with_rules(f: Function, rules: Mapping[str, Rule], seen: set[str], switch: Switch) -> Function:
+    """`f` with these activations ruled in the graph that is being made.
 
     Raises:
         SelectionError: an activation that is no operator, or inside a loop, which the override does not reach.
@@ -58,38 +56,68 @@ def with_rules(f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Functi
                 f"rules: TensorFlow makes {name!r} of other operators, so that it cannot be found by this name; "
                 f"give the rule by the layer's name, or for one of: {', '.join(sorted(OPERATORS))}"
             )
-    overrides = {OPERATORS[name]: _gradient_name(rule) for name, rule in rules.items()}
+    overrides = {OPERATORS[name]: _register(rule, switch) for name, rule in rules.items()}
 
-    def inner(primals: Arrays) -> Arrays:
+    def g(primals: Arrays) -> Arrays:
         graph = tf.compat.v1.get_default_graph()
-        with graph.gradient_override_map({**FIRST, **overrides}):
+        before = len(graph.get_operations())
+        with graph.gradient_override_map(overrides):
             y = f(primals)
-        _check_loops(graph, rules)
-        kinds = {op.type for op in graph.get_operations()}
+        operations = graph.get_operations()[before:]
+        _check_loops(graph, operations, rules)
+        kinds = {op.type for op in operations}
         seen.update(name for name in rules if OPERATORS[name] in kinds)
         return y
 
-    return tf.function(inner, autograph=False)
+    return g
 
 
-def _gradient_name(rule: Rule) -> str:
-    cache = _registered.of(rule)
-    if "name" not in cache:
-        cache["name"] = f"WrtRule{next(_numbers)}"
-        tf.RegisterGradient(cache["name"])(_gradient(rule))
-    return cache["name"]
+def pull(f: Function, primals: Arrays) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
+    """The pullback of a ruled function, whose graph is differentiated operator by operator: tapes know no overrides."""
+    if not tf.inside_function():
+        raise OptionError("compile=False: TensorFlow has modified rules in compiled functions only; leave compile out")
+    made = _forward(f, primals)
+    graph = tf.compat.v1.get_default_graph()
+
+    def back(cotangents: Arrays) -> Arrays:
+        here = tf.compat.v1.get_default_graph() is graph  # else in the body of a loop over seeds: evaluate again
+        y, leaves = made if here else _forward(f, primals)
+        seeds = [tf.cast(u, a.dtype) for u, a in zip(cotangents, y, strict=True)]
+        with f.switch:  # type: ignore[attr-defined]
+            grads = tf.gradients(y, leaves, seeds, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [tf.convert_to_tensor(g) for g in grads]
+
+    return made[0], back
 
 
-def _gradient(rule: Rule) -> Callable[[tf.Operation, Array], Array]:
+def _forward(f: Function, primals: Arrays) -> tuple[Arrays, Arrays]:
+    leaves = [tf.identity(p) for p in primals]
+    with tf.compat.v1.get_default_graph().gradient_override_map(FIRST):
+        return f(leaves), leaves
+
+
+def _register(rule: Rule, switch: Switch) -> str:
+    """The registry keeps its entries for good, so there is one for each use of a rule in a model, not for each call."""
+    name = f"WrtRule{next(_numbers)}"
+
+    @tf.RegisterGradient(name)
     def gradient(op: tf.Operation, u: Array) -> Array:
-        ordinary = ops.gradient_registry.lookup(op.type)
-        return rule(u, op.inputs[0], lambda u: ordinary(op, u))
+        lookup = ops.gradient_registry.lookup
+        ordinary = lookup(FIRST.get(op.type, op.type))
+        return rule(u, op.inputs[0], lambda u: ordinary(op, u)) if switch.on else ordinary(op, u)
 
-    return gradient
+    return name
 
 
-def _check_loops(graph: Any, rules: Mapping[str, Any]) -> None:
-    nested = {node.op for function in graph.as_graph_def().library.function for node in function.node_def}
+def _check_loops(graph: Any, operations: list[Any], rules: Mapping[str, Any]) -> None:
+    """The functions that these operators call hold none of the activations."""
+    library = {f.signature.name: f for f in graph.as_graph_def().library.function}
+    nodes = [op.node_def for op in operations]
+    nested: set[str] = set()
+    while nodes:
+        names = {a.func.name for node in nodes for a in node.attr.values()} & set(library)
+        nodes = [node for name in names for node in library.pop(name).node_def]
+        nested |= {node.op for node in nodes}
     for name in rules:
         if OPERATORS[name] in nested:
             raise SelectionError(

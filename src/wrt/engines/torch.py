@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from wrt.engines import torch_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.errors import reason
-from wrt.rules import Rule
+from wrt.rules import Rule, Switch
 
 
 class TorchEngine:
@@ -29,11 +29,11 @@ class TorchEngine:
         if transforming():
             with _composed_attention():
                 y, back = torch.func.vjp(f, primals)
-            return y, lambda cotangents: back(list(cotangents))[0]
+            return y, lambda cotangents: _switched(f, lambda: back(list(cotangents))[0])
         with _recording(), _composed_attention() if graph else contextlib.nullcontext():
             leaves = [p if graph and p.requires_grad else _leaf(p) for p in primals]
             y = f(leaves)
-        return y if graph else [a.detach() for a in y], lambda u: self._back(y, leaves, u, graph)
+        return y if graph else [a.detach() for a in y], lambda u: _switched(f, lambda: self._back(y, leaves, u, graph))
 
     def _back(self, y: Arrays, leaves: Arrays, cotangents: Arrays, graph: bool) -> Arrays:
         pairs = [(a, u) for a, u in zip(y, cotangents, strict=True) if a.requires_grad]
@@ -67,11 +67,11 @@ class TorchEngine:
         own = types.FunctionType(code, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
         return torch.compile(own, dynamic=False)
 
-    def with_backward(self, h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
-        return torch_rules.with_backward(h, rule)
+    def with_backward(self, h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:
+        return torch_rules.with_backward(h, rule, switch)
 
-    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
-        return torch_rules.with_rules(f, rules, seen)
+    def with_rules(self, f: Function, rules: Mapping[str, Rule], seen: set[str], switch: Switch) -> Function:
+        return torch_rules.with_rules(f, rules, seen, switch)
 
     def inspect(self, f: Function, primals: Arrays) -> Facts:
         if transforming():
@@ -188,6 +188,12 @@ def _recording() -> Iterator[None]:
     """Record a graph even where the caller has switched gradients off."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def _switched(f: Function, run: Callable[[], Arrays]) -> Arrays:
+    """With the modified rules of `f` in force, if it has any."""
+    with getattr(f, "switch", contextlib.nullcontext()):
+        return run()
 
 
 def _composed_attention() -> contextlib.AbstractContextManager[None]:

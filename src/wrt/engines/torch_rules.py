@@ -9,30 +9,34 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from wrt.engines.base import Array, Arrays, Function
-from wrt.rules import ACTIVATIONS, Rule, canonical
+from wrt.rules import ACTIVATIONS, Rule, Switch, canonical
 
 
-def with_backward(h: Callable[[Array], Array], rule: Rule) -> Callable[[Array], Array]:
-    """`h` whose pullback is the rule."""
-    return lambda x: _Ruled.apply(x, h, rule)
+def with_backward(h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:
+    """`h` whose pullback is the rule, while the switch is on."""
+    return lambda x: _Ruled.apply(x, h, rule, switch)
 
 
 class _Ruled(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Array, h: Callable[[Array], Array], rule: Rule) -> Array:  # noqa: ARG004
+    def forward(x: Array, h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Array:  # noqa: ARG004
         return h(x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Array) -> None:  # noqa: ARG004
-        x, ctx.h, ctx.rule = inputs
+        x, ctx.h, ctx.rule, ctx.switch = inputs
         ctx.save_for_backward(x)
 
     @staticmethod
-    def backward(ctx: Any, u: Array) -> tuple[Array, None, None]:
+    def backward(ctx: Any, u: Array) -> tuple[Array, None, None, None]:
         (x,) = ctx.saved_tensors
-        return ctx.rule(u, x, lambda u: _pulled(ctx.h, x, u)), None, None
+
+        def back(u: Array) -> Array:
+            return _pulled(ctx.h, x, u)
+
+        return (ctx.rule(u, x, back) if ctx.switch.on else back(u)), None, None, None
 
 
 def _pulled(h: Callable[[Array], Array], x: Array, u: Array) -> Array:
@@ -43,11 +47,11 @@ def _pulled(h: Callable[[Array], Array], x: Array, u: Array) -> Array:
         return torch.autograd.grad(h(x), x, u, create_graph=recorded)[0]
 
 
-def with_rules(f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Function:
+def with_rules(f: Function, rules: Mapping[str, Rule], seen: set[str], switch: Switch) -> Function:
     """`f` with these activations ruled, functional and in-place ones too."""
 
     def g(primals: Arrays) -> Arrays:
-        with _Activations(rules, seen):
+        with _Activations(rules, seen, switch):
             return f(primals)
 
     return g
@@ -56,9 +60,9 @@ def with_rules(f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Functi
 class _Activations(TorchFunctionMode):
     """Gives the rule to every activation of a name; what it calls inside is its own business."""
 
-    def __init__(self, rules: Mapping[str, Rule], seen: set[str]) -> None:
+    def __init__(self, rules: Mapping[str, Rule], seen: set[str], switch: Switch) -> None:
         super().__init__()
-        self.rules, self.seen = rules, seen
+        self.rules, self.seen, self.switch = rules, seen, switch
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -68,5 +72,5 @@ class _Activations(TorchFunctionMode):
         self.seen.add(name)
         x, rest = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
         in_place = func.__name__.endswith("_") or bool(kwargs.pop("inplace", False))
-        y = with_backward(lambda t: func(t.clone(), *rest, **kwargs), self.rules[name])(x.clone() if in_place else x)
-        return x.copy_(y) if in_place else y
+        ruled = with_backward(lambda t: func(t.clone(), *rest, **kwargs), self.rules[name], self.switch)
+        return x.copy_(ruled(x.clone())) if in_place else ruled(x)
