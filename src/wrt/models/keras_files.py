@@ -22,7 +22,8 @@ def read(path: Path, trust: bool) -> Any:
     """
     _check_container(path)
     keras = _keras()
-    importlib.import_module("wrt.models.keras")  # registers the models that this library saves
+    for module in ("keras", "penalize"):  # they register the models that this library saves
+        importlib.import_module(f"wrt.models.{module}")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=not trust)
     except Exception as error:  # Keras and h5py raise whatever they meet
