@@ -172,9 +172,9 @@ def _example(network: Any, inputs: Inputs) -> Arrays:
     leaves = []
     for leaf, dtype in zip(inputs.leaves, inputs.dtypes, strict=True):
         shape = (count, *(OPEN if s is None else s for s in leaf.shape[1:]))
-        if inputs.host or not engine.is_traced(leaf):
-            rows = leaf if inputs.host else engine.numpy(leaf[:count])
-            rows = np.asarray(rows)[:count]
+        first = leaf[:count]
+        if inputs.host or not engine.is_traced(first):  # a part of a constant is traced inside jit
+            rows = np.asarray(first if inputs.host else engine.numpy(first))
             values = np.resize(rows, shape) if len(rows) else np.zeros(shape)
         else:
             values = np.zeros(shape)
