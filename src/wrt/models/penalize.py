@@ -36,7 +36,7 @@ class PenalizedModel(keras.Model):
             self._numbers[key] = self._number(key, getattr(penalty, key))
         draws = isinstance(penalty, JacobianNorm) and not penalty.exact
         self._seeds = keras.random.SeedGenerator() if draws else None
-        self._sample_loss: tuple[Any, Any] = None, None
+        self._sample_loss: tuple[Any, Any] | None = None
         self.built = model.built
 
     def _number(self, key: str, value: Any) -> Any:
@@ -72,7 +72,7 @@ class PenalizedModel(keras.Model):
         """The penalty with the numbers that the variables hold, and the compiled loss if it needs one."""
         changed = {key: variable.value for key, variable in self._numbers.items() if key != "weight"}
         if isinstance(self.penalty, InputGradient) and is_word(self.penalty.of, "loss") and self.penalty.loss is None:
-            if self._sample_loss[0] is not self.loss:
+            if self._sample_loss is None or self._sample_loss[0] is not self.loss:
                 self._sample_loss = self.loss, _per_sample(self.loss)
             changed["loss"] = self._sample_loss[1]
         return dataclasses.replace(self.penalty, **changed) if changed else self.penalty
