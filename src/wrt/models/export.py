@@ -32,7 +32,7 @@ class Format:
     engine: str
     packages: tuple[str, ...] = ()
     folder: bool = False
-    tiled: bool = False  # whether the seeds of a Jacobian become samples, for want of a map
+    tiled: bool = False  # the seeds of a Jacobian become samples, where the engine's map cannot be had
     instead: str = ""  # the way out for models of other engines
 
 
@@ -52,6 +52,7 @@ SAVED_MODEL = Format(
     "wrt.models.saved_model",
     "tensorflow",
     folder=True,
+    tiled=True,
     instead="run Keras on TensorFlow (KERAS_BACKEND=tensorflow), or choose .onnx",
 )
 FORMATS = {".onnx": ONNX, ".stablehlo": STABLEHLO, "": SAVED_MODEL}

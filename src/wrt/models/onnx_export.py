@@ -208,7 +208,7 @@ def load(path: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarra
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and said once
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]
     return lambda arrays: dict(zip(names, session.run(names, dict(arrays)), strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-Tensor = torch.Tensor
+Tensor = Any  # of torch
 aten = torch.ops.aten
 
 

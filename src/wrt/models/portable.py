@@ -107,13 +107,13 @@ def _samples(model: Any, like: Any) -> Any:
         return like
     network = adapt.adapt(model, None, None).network if hasattr(model, "inputs") else None
     specs = network.inputs if network else ()
-    shapes = [spec.shape for spec in specs]
-    if not specs or any(shape is None or None in shape[1:] for shape in shapes):
+    if not specs or any(spec.shape is None or None in spec.shape[1:] for spec in specs):
         raise InputError(
             "like= is missing, and the model does not say the shape of its input; give a few samples, like=x[:8]"
         )
     rng = np.random.default_rng(0)
-    leaves = [_drawn(rng, EXAMPLES, Port("", s.shape[1:], s.dtype or "float32")) for s in specs]  # type: ignore[index]
+    sizes = [tuple(size or 0 for size in (spec.shape or ())[1:]) for spec in specs]
+    leaves = [_drawn(rng, EXAMPLES, Port("", s, spec.dtype or "float32")) for s, spec in zip(sizes, specs, strict=True)]
     return leaves[0] if len(leaves) == 1 else unflatten(flatten(model.input)[1], leaves)
 
 
@@ -217,16 +217,15 @@ def _tiled(job: Job) -> Callable[[Arrays, Arrays], Arrays]:
     count, pull = shapes.outputs, _backward(job)
 
     def function(weights: Arrays, arrays: Arrays) -> Arrays:
-        samples = arrays[0].shape[0]
         repeated = [engine.concatenate([a] * count) for a in arrays]
-        products = pull(weights, [*repeated, *_units(job, repeated[0], samples)])
-        stacked = [engine.reshape(p, (count, samples, *p.shape[1:])) for p in products]
+        products = pull(weights, [*repeated, *_units(job, repeated[0])])
+        stacked = [engine.reshape(p, (count, -1, *p.shape[1:])) for p in products]
         return [*chain(*unpack(engine, stacked, "reverse", shapes.outs, shapes.ins))]
 
     return function
 
 
-def _units(job: Job, like: Array, samples: Any) -> Arrays:
+def _units(job: Job, like: Array) -> Arrays:
     """Every unit vector of the outputs' space, each for all samples."""
     engine, outs, dtype = job.engine, job.recipe.shapes.outs, _cotangent_dtype(job)
     count = job.recipe.shapes.outputs
@@ -234,8 +233,8 @@ def _units(job: Job, like: Array, samples: Any) -> Arrays:
     seeds = []
     for column, out in zip(columns, outs, strict=True):
         unit = engine.asarray(column.reshape(count, 1, *out), dtype, like)
-        room = engine.reshape(engine.zeros(like, out, dtype), (count, samples, *out))
-        seeds.append(engine.reshape(unit + room, (like.shape[0], *out)))
+        room = engine.reshape(engine.zeros(like, out, dtype), (count, -1, *out))
+        seeds.append(engine.reshape(unit + room, (-1, *out)))
     return seeds
 
 
@@ -340,7 +339,7 @@ def fresh(model: Portable, count: int, seed: int) -> list[np.ndarray]:
 
 def _mixed(rng: np.random.Generator, count: int, like: np.ndarray, port: Port) -> np.ndarray:
     """Floats: somewhere between two samples, each number up to 30 % off. Integers: each from some sample's place."""
-    if "float" not in port.dtype:
+    if "float" not in str(like.dtype):
         return _shuffled(rng, count, like).astype(port.dtype)
     a, b = like[rng.integers(len(like), size=(2, count))]
     share = rng.uniform(size=(count,) + (1,) * (like.ndim - 1))
