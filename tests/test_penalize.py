@@ -220,7 +220,7 @@ class TestNumbers:
             ("weight", float("nan"), "finite"),
             ("weight", "much", "finite number"),
             ("sum_weight", [1.0, 2.0], "finite number"),
-            ("sum_weigth", 3, "Did you mean 'sum_weight'"),
+            ("sum_wait", 3, "Did you mean 'sum_weight'"),
         ],
     )
     def test_bad(self, name, value, message):
