@@ -65,7 +65,7 @@ def _trace(model: Portable, weights: list[Any]) -> Any:
     arrays = [_open(mode, _example(port), port.name) for port in model.inputs]
     tracer = make_fx(model.function, decomposition_table=onnx_rules.table(), _allow_non_fake_inputs=True)
     try:
-        with mode, enable_python_dispatcher(), sdpa_kernel(SDPBackend.MATH), _plain_attention():
+        with mode, enable_python_dispatcher(), _plain():
             graph = tracer(constants, arrays)
     except Exception as error:
         raise ExportError(f"the model cannot be traced for any number of samples: {reason(error)}") from error
@@ -88,12 +88,13 @@ def _open(mode: Any, value: Any, name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Without the fused transformer layers, which are no operators of ONNX."""
+def _plain() -> Iterator[None]:
+    """Without the fused attention and recurrent layers, which are no operators of ONNX."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
 
@@ -134,16 +135,18 @@ def _about(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch reports on packages that nothing here needs."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """The converters report on packages that nothing here needs, and on what they chose."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _describe(proto: Any, model: Portable, version: str) -> None:

@@ -21,6 +21,8 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.max_pool3d_with_indices_backward.default: lambda grad, x, *rest: max_pool_backward(grad, x, 3, rest[-1]),
         aten.adaptive_max_pool2d_backward.default: lambda grad, x, where: max_pool_backward(grad, x, 2, where),
         aten.adaptive_max_pool3d_backward.default: lambda grad, x, where: max_pool_backward(grad, x, 3, where),
+        aten.adaptive_max_pool2d.default: lambda x, size: even_max_pool(x, size, aten.max_pool2d_with_indices),
+        aten.adaptive_max_pool3d.default: lambda x, size: even_max_pool(x, size, aten.max_pool3d_with_indices),
         aten.avg_pool2d_backward.default: average_pool_backward,
         aten.avg_pool3d_backward.default: average_pool_backward,
         aten._adaptive_avg_pool2d_backward.default: adaptive_average_pool_backward,
@@ -76,6 +78,14 @@ def max_pool_backward(grad: Tensor, x: Tensor, axes: int, where: Tensor) -> Tens
     lead = x.shape[:-axes]
     zeros = grad.new_zeros((*lead, math.prod(x.shape[-axes:])))
     return zeros.scatter_add(-1, where.flatten(-axes), grad.flatten(-axes)).reshape(x.shape)
+
+
+def even_max_pool(x: Tensor, size: Sequence[int], pool: Callable[..., Any]) -> Any:
+    """Adaptive max pooling where all windows are of one size; others are no operator of ONNX."""
+    pairs = list(zip(x.shape[-len(size) :], size, strict=True))
+    if any(n % m for n, m in pairs):
+        return NotImplemented
+    return pool(x, [n // m for n, m in pairs])
 
 
 def average_pool_backward(

@@ -358,6 +358,13 @@ def _shuffled(rng: np.random.Generator, count: int, like: np.ndarray) -> np.ndar
     return found.reshape(count, *like.shape[1:])
 
 
+def nudged(arrays: Sequence[np.ndarray], size: float, seed: int) -> list[np.ndarray]:
+    """The same arrays, floats moved by `size` of themselves."""
+    rng = np.random.default_rng(seed)
+    moves = [size * rng.choice((-1, 1), a.shape) if "float" in str(a.dtype) else 0 for a in arrays]
+    return [(a * (1 + m)).astype(a.dtype) for a, m in zip(arrays, moves, strict=True)]
+
+
 def _host_dtype(dtype: str) -> str:
     return "float32" if dtype == "bfloat16" else dtype
 
