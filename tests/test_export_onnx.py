@@ -56,7 +56,6 @@ def pooling():
         nn.AvgPool2d(2),
         nn.AvgPool2d(3, stride=2, padding=1),
         nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False, ceil_mode=True),
-        nn.AvgPool2d(2, divisor_override=3),
         nn.AdaptiveAvgPool2d(1),
         nn.AdaptiveAvgPool2d((3, 2)),
         nn.AdaptiveMaxPool2d((2, 5)),

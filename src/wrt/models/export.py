@@ -16,7 +16,7 @@ import numpy as np
 
 from wrt.errors import EngineNotInstalledError, ExportError, FileError, reason
 from wrt.files import whole_file, whole_folder
-from wrt.models.portable import Portable, compare, fresh, nudged, portable, question
+from wrt.models.portable import Portable, compare, fresh, holds_derivative, nudged, portable, question
 
 TOLERANCE = 1e-4  # of the largest number of an output; a runtime rounds in an order of its own
 COARSE = {"float16": 2e-2, "bfloat16": 1e-1}
@@ -35,6 +35,7 @@ class Format:
     packages: tuple[str, ...] = ()
     folder: bool = False
     tiled: bool = False  # the seeds of a Jacobian become samples, where the engine's map cannot be had
+    nested: bool = False  # derivatives inside the model, of an unknown number of samples
     instead: str = ""  # the way out for models of other engines
 
 
@@ -55,6 +56,7 @@ SAVED_MODEL = Format(
     "tensorflow",
     folder=True,
     tiled=True,
+    nested=True,
     instead="run Keras on TensorFlow (KERAS_BACKEND=tensorflow), or choose .onnx",
 )
 FORMATS = {".onnx": ONNX, ".stablehlo": STABLEHLO, "": SAVED_MODEL}
@@ -152,6 +154,11 @@ def _write(module: Any, format_: Format, asked: tuple[Any, Any], source: Portabl
     network, version = source.adapted.network, importlib.metadata.version("wrt")
     if network.batch is not None:
         raise ExportError(f"the model is built for {network.batch} samples at a time; build it without a batch size")
+    if holds_derivative(asked[0]) and not format_.nested:
+        raise ExportError(
+            f"the model holds a derivative model inside, and {format_.name} files are made of ordinary layers and one "
+            f"derivative of them; export that part alone, or all of it with Keras on TensorFlow as a SavedModel"
+        )
     if network.engine.name == format_.engine:
         module.write(source, part, version)
     elif format_ is ONNX and network.kind == "keras":

@@ -91,6 +91,12 @@ def portable(model: Any, derivative: Derivative | None, like: Any, tiled: bool =
     return _forward(model, like) if derivative is None else _derivative(model, like, derivative, tiled)
 
 
+def holds_derivative(model: Any) -> bool:
+    """Whether the model, or a part of it, is itself a derivative."""
+    parts = getattr(model, "modules", None) or getattr(model, "_flatten_layers", None)
+    return parts is not None and any(isinstance(getattr(p, "derivative", None), Derivative) for p in parts())
+
+
 def _kind(of: Any, wrt: Any, what: str | None) -> str | None:
     if what is not None and what not in DERIVATIVES:
         raise OptionError(

@@ -12,6 +12,8 @@ import tensorflow as tf
 from wrt.errors import ExportError, reason
 from wrt.models.portable import Portable
 
+FOR_INFERENCE = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+
 
 def write(model: Portable, part: Path, version: str) -> None:
     """Write a module with the signature `serving_default`, from named inputs to named outputs.
@@ -30,7 +32,7 @@ def write(model: Portable, part: Path, version: str) -> None:
         return dict(zip(model.outputs, outputs, strict=True))
 
     try:
-        tf.saved_model.save(module, str(part), signatures={"serving_default": serve})
+        tf.saved_model.save(module, str(part), signatures={"serving_default": serve}, options=FOR_INFERENCE)
     except Exception as error:
         raise ExportError(f"the model cannot be traced for any number of samples: {reason(error)}") from error
 
