@@ -7,7 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from wrt.errors import EngineNotInstalledError, ExportError, FileError, reason
 from wrt.files import whole_file, whole_folder
-from wrt.models.portable import Portable, compare, fresh, holds_derivative, nudged, portable, question
+from wrt.models.portable import Portable, compare, dtypes, fresh, holds_derivative, nudged, portable, question
 
 TOLERANCE = 1e-4  # of the largest number of an output; a runtime rounds in an order of its own
 COARSE = {"float16": 2e-2, "bfloat16": 1e-1}
@@ -120,7 +120,7 @@ def export(
         inner, derivative = question(model, of, wrt, what)
         source = portable(inner, derivative, like, format_.tiled)
         _write(module, format_, (inner, derivative), source, part)
-        _verify(module, format_, source, part)
+        _verify(module, format_, inner, source, part)
     return path
 
 
@@ -151,31 +151,46 @@ def _module(format_: Format) -> Any:
 
 
 def _write(module: Any, format_: Format, asked: tuple[Any, Any], source: Portable, part: Path) -> None:
-    network, version = source.adapted.network, importlib.metadata.version("wrt")
-    if network.batch is not None:
-        raise ExportError(f"the model is built for {network.batch} samples at a time; build it without a batch size")
+    network = source.adapted.network
     if holds_derivative(asked[0]) and not format_.nested:
         raise ExportError(
             f"the model holds a derivative model inside, and {format_.name} files are made of ordinary layers and one "
             f"derivative of them; export that part alone, or all of it with Keras on TensorFlow as a SavedModel"
         )
-    if network.engine.name == format_.engine:
-        module.write(source, part, version)
-    elif format_ is ONNX and network.kind == "keras":
-        from wrt.models import rebuild
-
-        rebuild.write(*asked, source, part, version)
-    else:
+    if network.engine.name != format_.engine and not (format_ is ONNX and network.kind == "keras"):
         raise ExportError(
             f"{format_.name} is written from {format_.engine}, and this {network.kind} runs on "
             f"{network.engine.name}; {format_.instead}"
         )
+    with _built_for(network.batch):
+        _written(module, format_, asked, source, part)
 
 
-def _verify(module: Any, format_: Format, source: Portable, part: Path) -> None:
+def _written(module: Any, format_: Format, asked: tuple[Any, Any], source: Portable, part: Path) -> None:
+    version = importlib.metadata.version("wrt")
+    if source.engine.name == format_.engine:
+        module.write(source, part, version)
+    else:
+        from wrt.models import rebuild
+
+        rebuild.write(*asked, source, part, version)
+
+
+@contextlib.contextmanager
+def _built_for(batch: int | None) -> Iterator[None]:
+    """A model that names a number of samples may work for any; where it does not, this is the likely cause."""
+    try:
+        yield
+    except ExportError as error:
+        if batch is None:
+            raise
+        raise ExportError(f"{error}; the model is built for {batch} samples at a time: give its inputs none") from error
+
+
+def _verify(module: Any, format_: Format, model: Any, source: Portable, part: Path) -> None:
     """Run what was written on new samples, in two numbers."""
     run = _loaded(module, format_, part)
-    tolerance = max(COARSE.get(port.dtype, TOLERANCE) for port in source.inputs)
+    tolerance = max((size for name, size in COARSE.items() if name in dtypes(model, source)), default=TOLERANCE)
     for seed, count in enumerate(SIZES):
         arrays = fresh(source, count, seed)
         found = _called(run, format_, dict(zip((p.name for p in source.inputs), arrays, strict=True)))

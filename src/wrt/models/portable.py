@@ -364,6 +364,13 @@ def _shuffled(rng: np.random.Generator, count: int, like: np.ndarray) -> np.ndar
     return found.reshape(count, *like.shape[1:])
 
 
+def dtypes(model: Any, source: Portable) -> set[str]:
+    """Those of inputs and weights, and those that the layers of a Keras model compute in."""
+    parts: Any = getattr(model, "_flatten_layers", list)()
+    computed = {getattr(part, "compute_dtype", "") for part in parts}
+    return computed | {port.dtype for port in source.inputs} | set(map(source.engine.dtype, source.weights))
+
+
 def nudged(arrays: Sequence[np.ndarray], size: float, seed: int) -> list[np.ndarray]:
     """The same arrays, floats moved by `size` of themselves."""
     rng = np.random.default_rng(seed)
