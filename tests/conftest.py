@@ -1,6 +1,7 @@
 """One engine per process: WRT_TEST_ENGINE names it."""
 
 import os
+from pathlib import Path
 
 ENGINE = os.environ.get("WRT_TEST_ENGINE", "")
 ENGINES = ("jax", "torch", "tensorflow")
@@ -10,6 +11,12 @@ if ENGINE not in ENGINES:
 os.environ["KERAS_BACKEND"] = ENGINE
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# XLA takes most of the time: plain programs, each compiled once, also for the processes that tests start
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "programs"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import torch  # noqa: F401, E402  (before tensorflow: a crash otherwise)
 

@@ -46,8 +46,10 @@ class PenalizedModel(keras.Model):
         dtype = "int32" if isinstance(value, int) else "float32"
         return self.add_weight((), start, dtype, trainable=False, autocast=False, name=f"penalty_{key}")
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:  # noqa: ARG002  (Keras hands it on)
-        return self.model(inputs)
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if training is None or not self.model._call_has_training_arg:
+            return self.model(inputs)
+        return self.model(inputs, training=training)  # Keras on JAX does not hand it on by itself
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
