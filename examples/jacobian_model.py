@@ -150,11 +150,16 @@ def with_jax(model):
     """A gradient per output in a loop, and `jax.jacrev` compiled."""
     import jax
 
-    weights = [[v.value for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables)]
-    call = lambda x: model.stateless_call(*weights, x, training=False)[0]
-    one = lambda x, k: jax.grad(lambda x: call(x)[:, k].sum())(x)
-    whole = jax.jit(jax.jacrev(lambda x: call(x)[0]))
-    return lambda x: np.stack([one(x, k) for k in range(13)], 1), lambda x: np.asarray(whole(x))
+    def weights():
+        return [[v.value for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables)]
+
+    call = lambda w, x: model.stateless_call(*w, x, training=False)[0]
+    one = lambda w, x, k: jax.grad(lambda x: call(w, x)[:, k].sum())(x)
+    whole = jax.jit(jax.jacrev(lambda x, w: call(w, x)[0]))
+    return (
+        lambda x: np.stack([one(weights(), x, k) for k in range(13)], 1),
+        lambda x: np.asarray(whole(x, weights())),
+    )
 
 
 def with_torch(model):

@@ -86,7 +86,7 @@ def small_digits():
 if options.mnist:
     x_train, y_train, x_test, y_test = mnist(options.mnist)
     BATCH, PLAIN, BASELINE, EPOCHS, STAGE, SETTLE = 128, 1, 5, 20, 3, 5
-    K_START, K_STEP, K_END, K_SETTLED, L1_WEIGHT = 50, 100, 500, 250, 0.01
+    K_START, K_STEP, K_END, K_SETTLED, L1_WEIGHT = 50, 100, 500, 250, 0.03
 else:
     x_train, y_train, x_test, y_test = small_digits()
     BATCH, PLAIN, BASELINE, EPOCHS, STAGE, SETTLE = 32, 6, 12, 14, 2, 5
