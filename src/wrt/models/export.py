@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from wrt.engines.network import Network
 from wrt.errors import EngineNotInstalledError, ExportError, FileError, reason
 from wrt.files import whole_file, whole_folder
 from wrt.models.portable import Portable, compare, dtypes, fresh, holds_derivative, nudged, portable, question
@@ -119,8 +120,10 @@ def export(
         module = _module(format_)
         inner, derivative = question(model, of, wrt, what)
         source = portable(inner, derivative, like, format_.tiled)
-        _write(module, format_, (inner, derivative), source, part)
-        _verify(module, format_, inner, source, part)
+        _check_origin(format_, inner, source.adapted.network)
+        with _built_for(source.adapted.network.batch):
+            _write(module, format_, (inner, derivative), source, part)
+            _verify(module, format_, inner, source, part)
     return path
 
 
@@ -150,9 +153,9 @@ def _module(format_: Format) -> Any:
     return importlib.import_module(format_.module)
 
 
-def _write(module: Any, format_: Format, asked: tuple[Any, Any], source: Portable, part: Path) -> None:
-    network = source.adapted.network
-    if holds_derivative(asked[0]) and not format_.nested:
+def _check_origin(format_: Format, model: Any, network: Network) -> None:
+    """Whether such a file can be made of such a model."""
+    if holds_derivative(model) and not format_.nested:
         raise ExportError(
             f"the model holds a derivative model inside, and {format_.name} files are made of ordinary layers and one "
             f"derivative of them; export that part alone, or all of it with Keras on TensorFlow as a SavedModel"
@@ -162,11 +165,9 @@ def _write(module: Any, format_: Format, asked: tuple[Any, Any], source: Portabl
             f"{format_.name} is written from {format_.engine}, and this {network.kind} runs on "
             f"{network.engine.name}; {format_.instead}"
         )
-    with _built_for(network.batch):
-        _written(module, format_, asked, source, part)
 
 
-def _written(module: Any, format_: Format, asked: tuple[Any, Any], source: Portable, part: Path) -> None:
+def _write(module: Any, format_: Format, asked: tuple[Any, Any], source: Portable, part: Path) -> None:
     version = importlib.metadata.version("wrt")
     if source.engine.name == format_.engine:
         module.write(source, part, version)

@@ -23,7 +23,7 @@ def write(model: Portable, part: Path, version: str) -> None:
     """
     module = tf.Module()
     module.weights = [tf.Variable(w, trainable=False) for w in model.weights]
-    module.wrt_version, module.what = tf.constant(version), tf.constant(model.what)
+    module.wrt_version, module.what = (tf.Variable(text, trainable=False) for text in (version, model.what))
     specs = [tf.TensorSpec((None, *port.shape), port.dtype, name=port.name) for port in model.inputs]
 
     @tf.function(input_signature=specs, autograph=False)
