@@ -6,5 +6,9 @@ import torch
 
 torch.set_num_threads(1)
 
-ONLY = {"torch": "test_torch_modules.py", "jax": "test_jax_modules.py", "tensorflow": "test_tensorflow_models.py"}
-collect_ignore = [name for engine, name in ONLY.items() if engine != os.environ["WRT_TEST_ENGINE"]]
+ONLY = {
+    "torch": ["test_torch_modules.py", "test_torch_models.py"],
+    "jax": ["test_jax_modules.py"],
+    "tensorflow": ["test_tensorflow_models.py"],
+}
+collect_ignore = [name for engine in ONLY.keys() - {os.environ["WRT_TEST_ENGINE"]} for name in ONLY[engine]]
