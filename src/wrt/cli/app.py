@@ -152,6 +152,43 @@ def gradient(
 
 
 @app.command()
+def export(
+    model: Model,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Where to write: .onnx, .stablehlo, or no suffix for a SavedModel.")
+    ],
+    what: Annotated[
+        str | None,
+        typer.Option(
+            help="gradient, jacobian, backward (a cotangent comes in) or model. By default the model, or the "
+            "gradient of --of."
+        ),
+    ] = None,
+    of: Of = None,
+    wrt_: Wrt = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Samples, .npy or .npz, to compare the file on; a Keras model can do without.")
+    ] = None,
+    key: Key = None,
+    engine: Engine = None,
+    trust: Trust = False,
+) -> None:
+    """Write the model or a derivative of it as a file that runs without wrt, and compare the two before it counts."""
+    what = options.parse_what(what, of)
+    chosen, respect = options.parse_of(of), options.parse_wrt(wrt_)
+    x = None if like is None else read_arrays(like, key)
+    network = options.load(model, engine or options.engine_of(out), trust)
+    start = time.perf_counter()
+    with warnings.catch_warnings(record=True) as said, demonstration.silence():  # frameworks greet whoever imports them
+        warnings.simplefilter("always", WrtWarning)
+        written = wrt.export(network, out, x, of=chosen, wrt=respect, what=what)
+    for warning in said:
+        if issubclass(warning.category, WrtWarning):
+            say(str(warning.message), "yellow")
+    show(("compared", f"with autodiff on new samples, in {_time(time.perf_counter() - start)}"), ("written", written))
+
+
+@app.command()
 def check(
     model: Model,
     data: Data,

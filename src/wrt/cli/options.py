@@ -16,6 +16,8 @@ from wrt.errors import EngineNotInstalledError, OptionError, SelectionError, sug
 from wrt.io import read_arrays
 
 ENGINES = ("torch", "jax", "tensorflow")  # in the order in which they are tried
+WHAT = ("gradient", "jacobian", "backward", "model")
+WRITERS = {".onnx": "torch", ".stablehlo": "jax", "": "tensorflow"}
 OF = (
     "3, 0,3 (an index), max, top:2, all, logit:3, layer:NAME:UNIT, output:NAME:UNIT, or a .npy file with one label per "
     "sample"
@@ -94,6 +96,24 @@ def _one_wrt(text: str) -> Any:
     if text.startswith("layer:"):
         return wrt.layer(text.removeprefix("layer:"))
     return int(text) if re.fullmatch(r"-?\d+", text) else text
+
+
+def parse_what(text: str | None, of: str | None) -> str | None:
+    """The value of `what=` that `--what` means: `model` is none.
+
+    Raises:
+        OptionError: not a choice, or a model of which `--of` chooses a part.
+    """
+    if text not in (None, *WHAT):
+        raise OptionError(f"--what {text}: expected {', '.join(WHAT)}.{suggest(str(text), WHAT)}")
+    if text == "model" and of is not None:
+        raise OptionError(f"--of {of}: belongs to a derivative; leave --what model out")
+    return None if text == "model" else text
+
+
+def engine_of(out: Path) -> str | None:
+    """The engine that writes this kind of file, where neither `--engine` nor KERAS_BACKEND says which."""
+    return None if os.environ.get("KERAS_BACKEND") else WRITERS.get(out.suffix)
 
 
 def parse_memory(text: str | None) -> int | None:
