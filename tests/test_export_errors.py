@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import types
 
 import keras
 import numpy as np
@@ -134,3 +135,17 @@ def test_a_frozen_gradient_never_passes(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="computes something else: on 1 new samples 'gradient' is off by"):
         wrt.export(model, path, X, of=1)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("truth", "least", "most"),
+    [
+        (lambda x: np.where(x >= 1, 1.0, 0.999), 2e-3, 1e-2),  # at a kink
+        (lambda x: np.where(x >= 1, 1.0, 0.0), 1e-2, 1e-2),  # never more than this is forgiven
+        (lambda x: x**3, 0.0, 1e-4),
+    ],
+)
+def test_jumps_of_the_truth(truth, least, most):
+    source = types.SimpleNamespace(outputs=("y",), truth=lambda arrays: [truth(arrays[0])])
+    x = np.ones((5, 3))
+    assert least <= exporting._jump(source, [x], [truth(x)]) <= most

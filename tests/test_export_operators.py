@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from exported import check_inference_only, error, run
 from torch import nn
 
 import wrt
@@ -94,3 +95,14 @@ def test_the_model_stays_as_it_is(tmp_path):
     assert all(part.training for part in net.modules())
     assert all(p.requires_grad and p.grad is None for p in net.parameters())
     assert fast == (torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled)
+
+
+def test_fused_layers(tmp_path):
+    """Forward, where torch would call one fused operator for a whole layer, in the numbers of the module itself."""
+    encoder = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+    net = nn.Sequential(nn.Unflatten(1, (1, 6)), encoder, nn.LSTM(6, 2, batch_first=True)).eval()
+    path = wrt.export(Applied(lambda x: net(x)[0][:, -1]), tmp_path / "file.onnx", X)
+    check_inference_only(path)
+    x = np.random.default_rng(1).normal(size=(7, 6)).astype("float32")
+    with torch.no_grad():
+        assert error(run(path, {"x": x})["output"], net(torch.from_numpy(x))[0][:, -1]) < 1e-5
