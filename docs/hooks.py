@@ -17,7 +17,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def page(path: Path) -> str:
-    """The cells of a script in percent format as Markdown; pictures of docs/images are found from either place."""
+    """The cells of a script in percent format as Markdown; links into docs/ work from either place."""
     cells = jupytext.read(path, fmt="py:percent").cells
     parts = [cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```" for cell in cells]
-    return "\n\n".join(parts).replace("../docs/images/", "../images/") + "\n"
+    return "\n\n".join(parts).replace("](../docs/", "](../") + "\n"
