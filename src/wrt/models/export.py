@@ -17,7 +17,8 @@ import numpy as np
 from wrt.engines.network import Network
 from wrt.errors import EngineNotInstalledError, ExportError, FileError, reason
 from wrt.files import whole_file, whole_folder
-from wrt.models.portable import Portable, compare, dtypes, fresh, holds_derivative, nudged, portable, question
+from wrt.models.comparison import compare, dtypes, fresh, nudged
+from wrt.models.portable import Portable, holds_derivative, portable, question
 
 TOLERANCE = 1e-4  # of the largest number of an output; a runtime rounds in an order of its own
 COARSE = {"float16": 2e-2, "bfloat16": 1e-1}

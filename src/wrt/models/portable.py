@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -24,7 +24,7 @@ from wrt.derive.unpack import unpack
 from wrt.engines import adapt
 from wrt.engines.base import Array, Arrays, Engine
 from wrt.engines.network import Adapted, Network, Taps
-from wrt.errors import ExportError, InputError, OptionError, SelectionError, WrtWarning, reason, suggest
+from wrt.errors import InputError, OptionError, SelectionError, WrtWarning, reason, suggest
 from wrt.models.derivative import Derivative
 from wrt.trees import Structure, flatten, path_name, unflatten
 
@@ -119,15 +119,15 @@ def _samples(model: Any, like: Any) -> Any:
         )
     rng = np.random.default_rng(0)
     sizes = [tuple(size or 0 for size in (spec.shape or ())[1:]) for spec in specs]
-    leaves = [_drawn(rng, EXAMPLES, Port("", s, spec.dtype or "float32")) for s, spec in zip(sizes, specs, strict=True)]
+    leaves = [drawn(rng, EXAMPLES, Port("", s, spec.dtype or "float32")) for s, spec in zip(sizes, specs, strict=True)]
     return leaves[0] if len(leaves) == 1 else unflatten(flatten(model.input)[1], leaves)
 
 
-def _drawn(rng: np.random.Generator, count: int, port: Port) -> np.ndarray:
+def drawn(rng: np.random.Generator, count: int, port: Port) -> np.ndarray:
     """Numbers for a place of which nothing is known; 0 and 1 are numbers of some token, whatever the vocabulary."""
     shape = (count, *port.shape)
     if "float" in port.dtype:
-        return rng.normal(size=shape).astype(_host_dtype(port.dtype))
+        return rng.normal(size=shape).astype(host_dtype(port.dtype))
     return rng.integers(0, 2, shape).astype(port.dtype)
 
 
@@ -336,74 +336,6 @@ def _unique(names: Iterable[str], taken: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def fresh(model: Portable, count: int, seed: int) -> list[np.ndarray]:
-    """`count` samples that are not among those of `like`, but like them; cotangents are random."""
-    rng = np.random.default_rng(seed)
-    rows = [_mixed(rng, count, a, port) for a, port in zip(model.like, model.inputs, strict=False)]
-    return [*rows, *(_drawn(rng, count, port) for port in model.inputs[len(rows) :])]
-
-
-def _mixed(rng: np.random.Generator, count: int, like: np.ndarray, port: Port) -> np.ndarray:
-    """Floats: somewhere between two samples, each number up to 30 % off. Integers: each from some sample's place."""
-    if "float" not in str(like.dtype):
-        return _shuffled(rng, count, like).astype(port.dtype)
-    a, b = like[rng.integers(len(like), size=(2, count))]
-    share = rng.uniform(size=(count,) + (1,) * (like.ndim - 1))
-    mixed = (share * a + (1 - share) * b) * rng.uniform(0.7, 1.3, a.shape)
-    if not np.any(like):
-        mixed = rng.normal(size=a.shape)
-    return mixed.astype(_host_dtype(port.dtype))
-
-
-def _shuffled(rng: np.random.Generator, count: int, like: np.ndarray) -> np.ndarray:
-    flat = like.reshape(len(like), -1)
-    places = np.arange(flat.shape[1])
-    found = flat[rng.integers(len(flat), size=(count, len(places))), places]
-    if (flat == flat[0]).all():  # one sample says nothing of what its places may hold but that these numbers occur
-        found = rng.permuted(found, axis=1)
-    return found.reshape(count, *like.shape[1:])
-
-
-def dtypes(model: Any, source: Portable) -> set[str]:
-    """Those of inputs and weights, and those that the layers of a Keras model compute in."""
-    parts: Any = getattr(model, "_flatten_layers", list)()
-    computed = {getattr(part, "compute_dtype", "") for part in parts}
-    return computed | {port.dtype for port in source.inputs} | set(map(source.engine.dtype, source.weights))
-
-
-def nudged(arrays: Sequence[np.ndarray], size: float, seed: int) -> list[np.ndarray]:
-    """The same arrays, floats moved by `size` of themselves."""
-    rng = np.random.default_rng(seed)
-    moves = [size * rng.choice((-1, 1), a.shape) if "float" in str(a.dtype) else 0 for a in arrays]
-    return [(a * (1 + m)).astype(a.dtype) for a, m in zip(arrays, moves, strict=True)]
-
-
-def _host_dtype(dtype: str) -> str:
+def host_dtype(dtype: str) -> str:
+    """The dtype that NumPy has for it."""
     return "float32" if dtype == "bfloat16" else dtype
-
-
-def compare(found: Mapping[str, np.ndarray], true: Sequence[np.ndarray], names: Sequence[str]) -> tuple[float, str]:
-    """The worst error relative to the largest number of its output, and the name of that output.
-
-    Raises:
-        ExportError: other outputs, or another shape.
-    """
-    if set(found) != set(names):
-        raise ExportError(f"the file gives the outputs {sorted(found)}; expected {sorted(names)}")
-    errors = []
-    for name, b in zip(names, true, strict=True):
-        if found[name].shape != b.shape:
-            raise ExportError(f"output {name!r} of the file has shape {found[name].shape}; expected {b.shape}")
-        errors.append((_error(found[name], b), name))
-    return max(errors)
-
-
-def _error(found: np.ndarray, true: np.ndarray) -> float:
-    a, b = np.asarray(found, np.float64), np.asarray(true, np.float64)
-    odd = ~np.isfinite(b)
-    if odd.all() and b.size:
-        raise ExportError("the model gives no finite number on inputs like those of like; nothing can be compared")
-    if not np.array_equal(a[odd], b[odd], equal_nan=True) or not np.isfinite(a[~odd]).all():
-        return float("inf")
-    difference, size = (np.abs(v[~odd]).max(initial=0.0) for v in (a - b, b))
-    return float(difference / size if size else difference)
