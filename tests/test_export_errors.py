@@ -45,7 +45,7 @@ def tokens_net():
 
 
 MISTAKES = {
-    "what": (net, {"what": "gradiant"}, OptionError, "Did you mean 'gradient'"),
+    "what": (net, {"what": "gradients"}, OptionError, "Did you mean 'gradient'"),
     "wrt alone": (net, {"wrt": 0}, SelectionError, "wrt=0 belongs to a derivative"),
     "of missing": (net, {"what": "gradient"}, SelectionError, "of= must say which scalar"),
     "of out of range": (net, {"of": 4}, SelectionError, "of=4 is out of range"),
