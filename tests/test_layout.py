@@ -149,8 +149,10 @@ def test_the_facade_holds_no_logic():
     rest = [node for node in tree.body[1:] if not isinstance(node, (ast.ImportFrom, ast.Assign))]
     assert ast.get_docstring(tree)
     lazy, late = rest  # what needs Keras: for type checkers, and when it is asked for
-    assert isinstance(lazy, ast.If) and lazy.test.id == "TYPE_CHECKING"
-    assert isinstance(late, ast.FunctionDef) and late.name == "__getattr__"
+    assert isinstance(lazy, ast.If)
+    assert lazy.test.id == "TYPE_CHECKING"
+    assert isinstance(late, ast.FunctionDef)
+    assert late.name == "__getattr__"
 
 
 def test_import_imports_no_framework():

@@ -207,6 +207,7 @@ class TestNumbers:
         penalised = wrt.penalize(mlp(), SmallestK(2), 0.1)
         assert dict(penalised.settings) == {"weight": 0.1, "k": 2, "sum_weight": 100.0, "max_weight": 1000.0}
         assert repr(penalised.settings).startswith("Settings({'weight': 0.1, 'k': 2")
+        assert ("k" in penalised.settings, penalised.settings.get("k"), penalised.settings.get("p")) == (True, 2, None)
         penalised.settings.update(k=3, weight=2)
         assert (penalised.weight, penalised.settings["k"], len(penalised.settings)) == (2.0, 3, 4)
 

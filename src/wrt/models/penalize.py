@@ -140,8 +140,15 @@ class Settings(MutableMapping[str, Any]):
         variable = self._variable(key)
         variable.assign(self._model._checked(key, value))
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._model._numbers
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The number of this name, or `default` where there is none."""
+        return self[key] if key in self else default
+
     def _variable(self, key: str) -> Any:
-        if key not in self._model._numbers:
+        if key not in self:
             raise OptionError(f"{key!r} is no number of this penalty.{suggest(key, self._model._numbers)}")
         return self._model._numbers[key]
 
