@@ -28,7 +28,9 @@ def blocks(file: str) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _same_environment():
+def _as_a_user(tmp_path, monkeypatch):
+    """In a folder of one's own; what a page sets is forgotten."""
+    monkeypatch.chdir(tmp_path)
     with mock.patch.dict("os.environ"):
         yield
 
