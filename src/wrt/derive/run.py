@@ -129,7 +129,7 @@ def _piece(job: Job, home: Engine, rows: slice, pad: int | None) -> Result:
     engine, inputs = job.engine, job.inputs
     leaves = [_load(job, leaf, rows, pad, dtype) for leaf, dtype in zip(inputs.leaves, inputs.dtypes, strict=True)]
     labels = None if job.labels is None else _load(job, job.labels, rows, pad, None)
-    extra = [_load(job, e, rows, pad, _cotangent_dtype(job)) for e in job.extra]
+    extra = [_load(job, e, rows, pad, cotangent_dtype(job)) for e in job.extra]
     outputs, products = job.recipe.program(job.adapted.state(job.graph), leaves, labels, extra)
     if not job.graph:
         outputs, products = list(map(engine.detach, outputs)), list(map(engine.detach, products))
@@ -148,7 +148,7 @@ def _load(job: Job, value: Array, rows: slice, pad: int | None, dtype: str | Non
     return job.engine.asarray(part, dtype, job.adapted.network.like())
 
 
-def _cotangent_dtype(job: Job) -> str:
+def cotangent_dtype(job: Job) -> str:
     return next((d for d in job.inputs.dtypes if "float" in d), job.adapted.network.dtype or "float32")
 
 

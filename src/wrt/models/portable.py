@@ -19,7 +19,7 @@ from wrt.derive.choose import Request
 from wrt.derive.first import check_scalar
 from wrt.derive.inputs import Inputs
 from wrt.derive.job import Job, prepare
-from wrt.derive.run import _cotangent_dtype
+from wrt.derive.run import cotangent_dtype
 from wrt.derive.unpack import unpack
 from wrt.engines import adapt
 from wrt.engines.base import Array, Arrays, Engine
@@ -233,7 +233,7 @@ def _tiled(job: Job) -> Callable[[Arrays, Arrays], Arrays]:
 
 def _units(job: Job, like: Array) -> Arrays:
     """Every unit vector of the outputs' space, each for all samples."""
-    engine, outs, dtype = job.engine, job.recipe.shapes.outs, _cotangent_dtype(job)
+    engine, outs, dtype = job.engine, job.recipe.shapes.outs, cotangent_dtype(job)
     count = job.recipe.shapes.outputs
     columns = np.split(np.eye(count), np.cumsum([math.prod(out) for out in outs])[:-1], axis=1)
     seeds = []
@@ -297,7 +297,7 @@ def _own_name(name: str, path: tuple[str | int, ...]) -> str | None:
 
 
 def _cotangents(job: Job) -> tuple[Port, ...]:
-    shapes, dtype = job.recipe.shapes, _cotangent_dtype(job)
+    shapes, dtype = job.recipe.shapes, cotangent_dtype(job)
     names = _parts("cotangent", shapes.out_structure)
     return tuple(Port(name, shape, dtype) for name, shape in zip(names, shapes.outs, strict=True))
 
