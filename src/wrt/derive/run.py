@@ -149,6 +149,7 @@ def _load(job: Job, value: Array, rows: slice, pad: int | None, dtype: str | Non
 
 
 def cotangent_dtype(job: Job) -> str:
+    """That of the inputs, or of the model where these are integers."""
     return next((d for d in job.inputs.dtypes if "float" in d), job.adapted.network.dtype or "float32")
 
 
