@@ -355,6 +355,11 @@ BAD = [
     ),
     (lambda m, x, u: wrt.backward_model(m)([x, u[:, :3]]), InputError, r"expected \(None, 4\)"),
     (lambda m, x, u: wrt.backward_model(m)(x), InputError, "expected 2: image, cotangent"),
+    (
+        lambda m, x, u: wrt.backward_model(m).predict([x, u[:2]]),
+        InputError,
+        "different numbers of samples: {'image': 5",
+    ),
     (lambda m, x, u: wrt.backward_model(m)([x, 3]), InputError, "'cotangent' is int"),
     (lambda m, x, u: wrt.backward_model(m, of=9), SelectionError, "0 to 3"),
     (lambda m, x, u: wrt.backward_model(m, of=np.array([1, 2])), SelectionError, "one-hot"),

@@ -25,9 +25,9 @@ class DerivativeModel(keras.Model):
 
     def __init__(self, model: keras.Model, derivative: Derivative, name: str | None = None) -> None:
         x = _inputs_of(model)
-        form = _form(derivative, model, x)
-        inputs = [x, _cotangents(form, model)] if derivative.what == "backward" else x
-        outputs = DerivativeLayer(model, derivative, form)(inputs)
+        layer = DerivativeLayer(model, derivative)
+        inputs = [x, _cotangents(layer.form, model)] if derivative.what == "backward" else x
+        outputs = layer(inputs)
         super().__init__(inputs=inputs, outputs=outputs, name=name or f"{derivative.what}_{model.name}")
         self.model, self.derivative = model, derivative
 
@@ -55,24 +55,27 @@ class DerivativeModel(keras.Model):
             pairs = list(zip(found, wanted, strict=False))
             if len(found) != len(wanted) or any(None not in p and p[0] != p[1] for p in pairs):
                 raise InputError(f"{self.name}: {tensor.name!r} has shape {found}; expected {wanted}")
+        counts = {t.name: leaf.shape[0] for leaf, t in zip(leaves, tensors, strict=True) if leaf.shape[0] is not None}
+        if len(set(counts.values())) > 1:
+            raise InputError(f"{self.name} is called with different numbers of samples: {counts}")
         return keras.tree.pack_sequence_as(self.input, leaves)
 
     def get_config(self) -> dict[str, Any]:
-        config = keras_config.serialize(self.derivative)
-        return {"name": self.name, "model": keras_config.shared(self.model), "derivative": config}
+        return _config(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> DerivativeModel:
-        model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
-        return cls(model, keras_config.deserialize(config["derivative"], custom_objects), config["name"])
+        return cls(*_configured(config, custom_objects), config["name"])
 
 
+@keras.saving.register_keras_serializable(package="wrt")
 class DerivativeLayer(keras.layers.Layer):
     """The one layer of a derivative model: the engine's pullback over the model inside."""
 
-    def __init__(self, model: keras.Model, derivative: Derivative, form: Form) -> None:
-        super().__init__(name=derivative.what, dtype=model.dtype_policy, autocast=False)
-        self.model, self.derivative, self.form = model, derivative, form
+    def __init__(self, model: keras.Model, derivative: Derivative, name: str | None = None) -> None:
+        super().__init__(name=name or derivative.what, dtype=model.dtype_policy, autocast=False)
+        self.model, self.derivative = model, derivative
+        self.form = _form(derivative, model, _inputs_of(model))
         self.supports_masking = True
         self.built = True
 
@@ -89,6 +92,24 @@ class DerivativeLayer(keras.layers.Layer):
         pairs = zip(self.form.results, self.form.dtypes, strict=True)
         specs = [keras.KerasTensor((batch, *shape), dtype=dtype) for shape, dtype in pairs]
         return unflatten(self.form.result_structure, specs)
+
+
+    def get_config(self) -> dict[str, Any]:
+        return _config(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> DerivativeLayer:
+        return cls(*_configured(config), config["name"])
+
+
+def _config(shell: DerivativeModel | DerivativeLayer) -> dict[str, Any]:
+    config = keras_config.serialize(shell.derivative)
+    return {"name": shell.name, "model": keras_config.shared(shell.model), "derivative": config}
+
+
+def _configured(config: dict[str, Any], custom_objects: Any = None) -> tuple[keras.Model, Derivative]:
+    model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
+    return model, keras_config.deserialize(config["derivative"], custom_objects)
 
 
 def _advance_seeds(model: keras.Model) -> None:

@@ -22,12 +22,18 @@ def read(path: Path, trust: bool) -> Any:
     """
     _check_container(path)
     keras = _keras()
-    for module in ("keras", "penalize"):  # they register the models that this library saves
-        importlib.import_module(f"wrt.models.{module}")
+    own = _own_models()
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=not trust)
+        return keras.saving.load_model(path, own, compile=False, safe_mode=not trust)
     except Exception as error:  # Keras and h5py raise whatever they meet
         raise FileError(f"{path}: {_reason(error)}") from error
+
+
+def _own_models() -> dict[str, Any]:
+    """The models that this library saves; Keras knows them by name once they are imported, but not in HDF5 files."""
+    modules = {"keras": ("AugNet", "DerivativeModel"), "penalize": ("PenalizedModel",)}
+    found = {name: importlib.import_module(f"wrt.models.{name}") for name in modules}
+    return {own: getattr(found[name], own) for name, names in modules.items() for own in names}
 
 
 def _check_container(path: Path) -> None:
