@@ -608,6 +608,18 @@ def test_bad_y(case):
         penalty(network(list(map(tensor, WEIGHTS))), X, y)
 
 
+@pytest.mark.parametrize("penalty", [InputGradient(), SmallestK(2)], ids=["loss", "label"])
+def test_labels_out_of_range_that_are_tensors(penalty):
+    with pytest.raises((InputError, SelectionError), match="label 5 is out of range"):
+        penalty(network(list(map(tensor, WEIGHTS))), tensor(X), tensor(LABELS + 2, "int32"))
+
+
+@pytest.mark.parametrize("penalty", [InputGradient(), SmallestK(2), JacobianNorm()], ids=["loss", "label", "norm"])
+def test_no_sample(penalty):
+    with pytest.raises(InputError, match="no sample"):
+        penalty(network(list(map(tensor, WEIGHTS))), X[:0], LABELS[:0])
+
+
 def test_several_outputs_need_a_loss():
     function = lambda x: (x[:, :1], x[:, 1:])
     with pytest.raises(SelectionError, match="2 outputs; give the loss"):

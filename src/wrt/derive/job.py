@@ -201,13 +201,14 @@ def _labels(recipe: Recipe, target: Target) -> Array | None:
     labels = target.labels
     if labels is None:
         return None
-    if isinstance(target.unit, Loss):
-        losses.check_range(labels, target.unit, recipe.shapes.unit_shape)
-        return labels
     owner = registry.owner(labels)
-    if owner is not None and owner.is_traced(labels):
+    given = isinstance(target.unit, Loss)
+    if (owner is not None and owner.is_traced(labels)) or (given and not losses.is_integer(labels)):
         return labels
-    values = np.asarray(owner.numpy(labels) if owner else labels)
+    values = np.asarray(owner.numpy(owner.detach(labels)) if owner else labels)
+    if given:
+        losses.check_range(values, target.unit, recipe.shapes.unit_shape)
+        return labels
     targets.check_range(dataclasses.replace(target, labels=values), recipe.shapes.unit_shape)
     return np.where(values < 0, values + recipe.shapes.unit_shape[-1], values)
 

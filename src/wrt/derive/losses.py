@@ -87,10 +87,9 @@ def form_of(activation: str, out: tuple[int, ...], y: tuple[int, ...], integer: 
     return {"softmax": "distribution", "sigmoid": "units"}.get(activation, "squared")
 
 
-def check_range(labels: Array, unit: Loss, out: tuple[int, ...]) -> None:
-    """Labels on the host lie in 0 ... K - 1."""
-    one = tuple(labels.shape[1:]) in ((), (1,))
-    if unit.function is not None or not (isinstance(labels, np.ndarray) and is_integer(labels) and one):
+def check_range(labels: np.ndarray, unit: Loss, out: tuple[int, ...]) -> None:
+    """Labels lie in 0 ... K - 1."""
+    if unit.function is not None or not (is_integer(labels) and labels.shape[1:] in ((), (1,))):
         return
     if len(out) == 1 and out[0] > 1 and labels.size and not 0 <= labels.min() <= labels.max() < out[0]:
         wrong = labels.min() if labels.min() < 0 else labels.max()

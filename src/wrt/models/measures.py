@@ -23,7 +23,13 @@ ZERO = 1e-30  # of a squared length: what is shorter has no direction in single 
 
 
 def tensors(model: Any, x: Any) -> tuple[Engine, Any]:
-    """The engine of `model`, and `x` as its tensors."""
+    """The engine of `model`, and `x` as its tensors.
+
+    Raises:
+        InputError: there is no sample, and so no mean.
+    """
+    if any(tuple(leaf.shape[:1]) == (0,) for leaf in flatten(x)[0] if hasattr(leaf, "shape")):
+        raise InputError("x holds no sample, and a penalty is a mean over samples; leave empty batches out")
     kind = engine_of(x)
     if kind is not None:
         return kind, x
