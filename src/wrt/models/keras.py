@@ -93,7 +93,6 @@ class DerivativeLayer(keras.layers.Layer):
         specs = [keras.KerasTensor((batch, *shape), dtype=dtype) for shape, dtype in pairs]
         return unflatten(self.form.result_structure, specs)
 
-
     def get_config(self) -> dict[str, Any]:
         return _config(self)
 
