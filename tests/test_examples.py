@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 EXAMPLES = sorted(Path(__file__).parents[1].glob("examples/*.py"))
@@ -34,19 +33,3 @@ def test_example(path, tmp_path):
     drawn = {file.stem: file.stat().st_size for file in tmp_path.rglob("*.png")}
     assert set(drawn) == PICTURES[path.stem]
     assert all(size > 5_000 for size in drawn.values())
-
-
-def test_sparse_gradients_of_a_file_like_mnist(tmp_path):
-    """The full settings on a few images; the printed numbers follow the schedule."""
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for part, count in (("train", 40), ("test", 20)):
-        arrays[f"x_{part}"] = rng.integers(0, 256, (count, 28, 28)).astype("uint8")
-        arrays[f"y_{part}"] = (np.arange(count) % 10).astype("uint8")
-    np.savez(tmp_path / "mnist.npz", **arrays)
-    path = next(path for path in EXAMPLES if path.stem == "sparse_gradient_training")
-    printed = run(path, tmp_path, "--mnist", "mnist.npz", "--out", "pictures")
-    wanted = [50] * 4 + [150] * 3 + [250] * 3 + [350] * 3 + [450] * 3 + [500] * 4
-    schedule = printed.split("the schedule\n")[1].split("a better end")[0]
-    assert [int(k) for k in re.findall(r"k = +(\d+)", schedule)] == wanted
-    assert {file.stem for file in (tmp_path / "pictures").iterdir()} == PICTURES[path.stem]

@@ -98,5 +98,5 @@ def onnx_input(path):
 
 def test_keras(tmp_path):
     path = tmp_path / "keras.onnx"
-    {"torch": cnn, "jax": block, "tensorflow": resnet}[ENGINE](path)
+    {"torch": resnet, "jax": block, "tensorflow": cnn}[ENGINE](path)
     check_inference_only(path)

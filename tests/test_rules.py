@@ -90,7 +90,7 @@ def test_everywhere(make, name):
     model = make()
     for key in ("relu", "ReLU") if name == "guided" else ("relu",):
         found = wrt.gradient(model, X, 1, rules={key: rule})
-        np.testing.assert_allclose(found, by_hand(local, local), atol=1e-4)
+        np.testing.assert_allclose(found, by_hand(local, local), rtol=1e-6, atol=1e-4)
     np.testing.assert_allclose(wrt.gradient(model, X, 1), by_hand(ordinary, ordinary), atol=1e-5)  # nothing stays
 
 
@@ -98,7 +98,7 @@ def test_everywhere(make, name):
 def test_one_layer(make):
     rule, local = LOCAL["own"]
     found = wrt.gradient(make(), X, 1, rules={"a": rule})
-    np.testing.assert_allclose(found, by_hand(local, ordinary), atol=1e-4)
+    np.testing.assert_allclose(found, by_hand(local, ordinary), rtol=1e-6, atol=1e-4)
 
 
 def test_types_of_layers():
@@ -115,7 +115,7 @@ def test_types_of_layers():
 def test_two_rules():
     (one, first), (two, second) = LOCAL["guided"], LOCAL["own"]
     found = wrt.gradient(by_activation(), X, 1, rules={"a": one, "b": two})
-    np.testing.assert_allclose(found, by_hand(first, second), atol=1e-4)
+    np.testing.assert_allclose(found, by_hand(first, second), rtol=1e-6, atol=1e-4)
 
 
 def test_a_reused_layer_and_a_functional_one():
