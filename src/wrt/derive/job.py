@@ -40,6 +40,7 @@ class Options:
     sparse: bool = False
     training: bool = False
     rules: Mapping[str, Rule] | None = None
+    with_values: bool = False  # the tensors of wrt= come behind the outputs
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Job:
     labels: Array | None
     remember: Callable[[Recipe], None]  # for the next call of this kind
     extra: tuple[Array, ...] = ()
+    reduce: Callable[[Any], Any] | None = None  # what becomes of each batch's Result
 
     @property
     def engine(self) -> Engine:
@@ -91,10 +93,13 @@ def prepare(model: Any, x: Any, of: Any, wrt: Any, what: str, options: Options) 
     if inputs.host:
         inp.warn_not_finite(inputs)
     ruled = rules.parse(options.rules)
-    problem = Problem(network, inputs.structure, _without_data(target), chosen, options.training, ruled)
+    problem = Problem(
+        network, inputs.structure, _without_data(target), chosen, options.training, ruled, options.with_values
+    )
     graph = needs_graph(network.engine, inputs, options)
     request = _request(options, ruled)
-    how = (what, request, graph, options.training, tuple((name, identity(rule)) for name, rule in ruled))
+    way = options.training, options.with_values
+    how = (what, request, graph, way, tuple((name, identity(rule)) for name, rule in ruled))
     key = (target.key, chosen, inputs.signature, how, network.fingerprint())
     recipe = adapted.cache.get(key)
     if recipe is None:
@@ -114,7 +119,7 @@ def _request(options: Options, ruled: rules.Rules) -> Request:
 
 def _recipe(adapted: Adapted, problem: Problem, inputs: Inputs, what: str, request: Request, graph: bool) -> Recipe:
     network, engine = adapted.network, adapted.network.engine
-    example = _example(network, inputs)
+    example = example_of(network, inputs)
     labels = _example_labels(problem.target, engine, example)
     state = adapted.state(False)
     shapes = inspect(problem, state, example, labels)
@@ -166,7 +171,7 @@ def make_program(problem: Problem, shapes: Shapes, plan: Plan, what: str, graph:
     return program
 
 
-def _example(network: Any, inputs: Inputs) -> Arrays:
+def example_of(network: Any, inputs: Inputs) -> Arrays:
     """A few samples to inspect the model with: the first ones, or zeros where there are no values yet."""
     engine, count = network.engine, network.batch or PROBE
     leaves = []

@@ -30,6 +30,7 @@ class Problem:
     wrt: Wrt
     training: bool = False
     rules: Rules = ()
+    with_values: bool = False  # the tensors of `wrt` come with the outputs
 
     def function(
         self, state: Arrays, fixed: Arrays, labels: Array | None, note: dict[str, Any] | None = None
@@ -52,7 +53,8 @@ class Problem:
                 note["shape"] = tuple(leaves[0].shape[1:]) if len(leaves) == 1 else ()
                 note["ruled"] = found
                 note["structure"] = structure if self.target.unit in (None, "all") else LEAF
-            return targets.select(self.network.engine, self.target, leaves, tree, labels)
+            chosen = targets.select(self.network.engine, self.target, leaves, tree, labels)
+            return [*chosen, *self._values(diff, taps)] if self.with_values else chosen
 
         return f if not self.rules else self._ruled(f, found, switch)
 
@@ -63,10 +65,15 @@ class Problem:
         ruled.switch = switch  # type: ignore[attr-defined]
         return ruled
 
+    def _values(self, diff: Arrays, taps: Taps) -> Arrays:
+        pairs = zip(self.wrt.chosen, diff, strict=True)
+        return [d if isinstance(chosen, int) else taps.seen[chosen] for chosen, d in pairs]
+
     def _place(self, diff: Arrays, fixed: Arrays, look: bool) -> tuple[Arrays, Taps]:
         """Chosen inputs go to their place among the fixed ones, chosen layers become something added."""
         want_logit = look or self.target.source == "logit"
-        taps = Taps(watch=self.target.watch, want_logit=want_logit, training=self.training, rules=self.rules)
+        watch = self.target.watch + (self.wrt.sites if self.with_values else ())
+        taps = Taps(watch=watch, want_logit=want_logit, training=self.training, rules=self.rules)
         inputs = dict(enumerate(diff))
         chosen = {c: inputs[i] for i, c in enumerate(self.wrt.chosen)}
         taps.add = {site: chosen[site] for site in self.wrt.sites}
@@ -189,7 +196,9 @@ def _facts(
 ) -> Facts:
     f = problem.function(state, fixed, labels, note)
     try:
-        return problem.network.engine.inspect(f, diff)
+        facts = problem.network.engine.inspect(f, diff)
+        chosen = len(facts.shapes) - (len(diff) if problem.with_values else 0)
+        return Facts(facts.shapes[:chosen], facts.connected[:chosen], facts.bytes)
     except WrtError:
         raise
     except Exception as error:

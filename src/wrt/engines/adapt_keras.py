@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
@@ -14,6 +15,12 @@ from wrt.engines.network import InputSpec, Network, Taps, arguments, weak
 from wrt.errors import ModelError, SelectionError, suggest
 from wrt.rules import ACTIVATIONS, Rule, Switch, canonical
 from wrt.trees import flatten, map_leaves
+
+CONVOLUTIONS = tuple(
+    getattr(keras.layers, name)
+    for name in dir(keras.layers)
+    if re.fullmatch(r"(Depthwise|Separable)?Conv\dD(Transpose)?", name)
+)
 
 
 def adapt(model: Any) -> Network:
@@ -41,7 +48,8 @@ def adapt(model: Any) -> Network:
         dtype=model.dtype_policy.variable_dtype,
         like=lambda: next((v.value for v in alive().variables), None),
         layers=lambda: list(named_layers(alive())),
-        embeddings=lambda: _embeddings(alive()),
+        embeddings=lambda: _of_kind(alive(), keras.layers.Embedding),
+        convolutions=lambda: _of_kind(alive(), CONVOLUTIONS),
         fingerprint=lambda: _fingerprint(alive()),
         batch=batches.pop() if len(batches) == 1 else None,
         kind="keras",
@@ -105,12 +113,14 @@ def find_layer(model: Any, name: str) -> Any:
     raise SelectionError(f"unknown layer {name!r}.{suggest(name, layers)}")
 
 
-def _embeddings(model: Any) -> list[str]:
-    return [name for name, layer in named_layers(model).items() if isinstance(layer, keras.layers.Embedding)]
+def _of_kind(model: Any, kinds: Any) -> list[str]:
+    return [name for name, layer in named_layers(model).items() if isinstance(layer, kinds)]
 
 
 def _channels_first(model: Any) -> bool:
-    formats = {getattr(layer, "data_format", None) for layer in model._flatten_layers()} - {None}
+    layers = model._flatten_layers()
+    convolutions = [layer for layer in layers if isinstance(layer, CONVOLUTIONS)]
+    formats = {getattr(layer, "data_format", None) for layer in convolutions or layers} - {None}
     return (formats or {keras.config.image_data_format()}) == {"channels_first"}
 
 
@@ -140,8 +150,9 @@ def _wrapped_call(layer: Any, name: str, taps: Taps) -> contextlib.AbstractConte
 
     def call(*args: Any, **kwargs: Any) -> Any:
         value = original(*args, **kwargs)
-        if len(flatten(value)[0]) != 1 or flatten(value)[1].kind != "leaf":
-            raise SelectionError(f"layer {name!r} has several outputs; choose a layer with one")
+        if not flatten(value)[1].is_leaf:
+            taps.several(name)
+            return value
         return taps.visit(name, value)
 
     return _attribute(layer, "call", call)

@@ -15,7 +15,7 @@ from wrt.engines.identity import identity
 from wrt.engines.network import Network, Taps, arguments, weak
 from wrt.errors import SelectionError, suggest
 from wrt.rules import ACTIVATIONS, Rule, Switch, canonical
-from wrt.trees import flatten, map_leaves
+from wrt.trees import map_leaves
 
 ENDS = {
     torch.softmax,
@@ -32,6 +32,15 @@ ENDS = {
     torch.Tensor.log_softmax,
     torch.Tensor.sigmoid,
 }
+
+CONVOLUTIONS = (
+    torch.nn.Conv1d,
+    torch.nn.Conv2d,
+    torch.nn.Conv3d,
+    torch.nn.ConvTranspose1d,
+    torch.nn.ConvTranspose2d,
+    torch.nn.ConvTranspose3d,
+)
 
 
 def weights(module: torch.nn.Module, live: bool) -> Arrays:
@@ -59,7 +68,8 @@ def adapt(module: torch.nn.Module) -> Network:
         dtype=next((_name(v) for v in _tensors(module).values() if v.is_floating_point()), None),
         like=lambda: next(iter(_tensors(alive()).values()), None),
         layers=lambda: [name for name, _ in alive().named_modules() if name],
-        embeddings=lambda: _embeddings(alive()),
+        embeddings=lambda: _of_kind(alive(), (torch.nn.Embedding, torch.nn.EmbeddingBag)),
+        convolutions=lambda: _of_kind(alive(), CONVOLUTIONS),
         kind="torch",
         channels_first=True,
     )
@@ -100,8 +110,7 @@ def _name(value: Array) -> str:
     return str(value.dtype).removeprefix("torch.")
 
 
-def _embeddings(module: torch.nn.Module) -> list[str]:
-    kinds = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+def _of_kind(module: torch.nn.Module, kinds: tuple[type, ...]) -> list[str]:
     return [name for name, inner in module.named_modules() if isinstance(inner, kinds)]
 
 
@@ -169,9 +178,9 @@ def _find(module: torch.nn.Module, name: str) -> torch.nn.Module:
 
 def _hook(name: str, taps: Taps) -> Any:
     def hook(module: torch.nn.Module, args: Any, value: Any) -> Any:
-        if flatten(value)[1].kind != "leaf":
-            raise SelectionError(f"layer {name!r} has several outputs; choose a layer with one")
-        return taps.visit(name, value)
+        if not isinstance(value, torch.Tensor):
+            return taps.several(name)
+        return taps.visit(name, value).clone()  # the next module may write into it
 
     return hook
 

@@ -46,6 +46,10 @@ class Taps:
                 self.seen[site] = value
         return value
 
+    def several(self, name: str) -> None:
+        """A layer has produced more than one array, or none."""
+        raise SelectionError(f"layer {name!r} has several outputs; choose a layer with one")
+
     def finish(self) -> None:
         """Refuse layers that were never called, or more often than the choice allows."""
         for name, call in (*self.add, *self.watch):
@@ -95,6 +99,7 @@ class Network:
     like: Callable[[], Array | None] = lambda: None  # a weight, for the device
     layers: Callable[[], list[str]] = list
     embeddings: Callable[[], list[str]] = list
+    convolutions: Callable[[], list[str]] = list
     fingerprint: Callable[[], Hashable] = lambda: None
     batch: int | None = None  # a batch size built into the model
     kind: str = "function"

@@ -1,0 +1,121 @@
+"""Which layers a model runs through, in order, and where the last convolution ends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from wrt.derive.inputs import Inputs, accept, engine_of
+from wrt.derive.job import example_of
+from wrt.engines import adapt
+from wrt.engines.base import Array, Arrays
+from wrt.engines.network import Adapted, Site, Taps
+from wrt.errors import InputError, SelectionError, WrtError, reason, suggest
+from wrt.select import Layer
+from wrt.trees import unflatten
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Log(Taps):
+    """Notes every call of every layer in the order in which they end, with the shape per sample."""
+
+    layers: frozenset[str] = frozenset()
+    found: list[tuple[Site, Shape]] = field(default_factory=list)
+
+    @property
+    def names(self) -> set[str]:
+        return set(self.layers)
+
+    def visit(self, name: str, value: Array) -> Array:
+        call = self.calls.get(name, 0)
+        self.calls[name] = call + 1
+        self.found.append(((name, call), tuple(getattr(value, "shape", ()))[1:]))
+        return value
+
+    def several(self, name: str) -> None:
+        """Such a layer has no shape to note."""
+
+    def finish(self) -> None:
+        """What is never called is no mistake here."""
+
+
+def calls(model: Any, x: Any) -> list[tuple[Site, Shape]]:
+    """Every call of a layer and the shape per sample of what it gave, in order; one abstract evaluation, kept.
+
+    Raises:
+        InputError: the model cannot be evaluated on x.
+    """
+    kind = engine_of(x)
+    adapted = adapt.adapt(model, x, kind)
+    inputs = accept(adapted.network, x, kind)
+    key = ("calls", inputs.signature, adapted.network.fingerprint())
+    found = adapted.cache.get(key)
+    if found is None:
+        found = adapted.cache[key] = _listen(adapted, inputs)
+    return found
+
+
+def _listen(adapted: Adapted, inputs: Inputs) -> list[tuple[Site, Shape]]:
+    network, state = adapted.network, adapted.state(False)
+    example = example_of(network, inputs)
+    log = Log(layers=frozenset(network.layers()))
+
+    def look(_: Arrays) -> Arrays:
+        network.apply(state, unflatten(inputs.structure, example), log)
+        return []
+
+    try:
+        network.engine.inspect(look, [])
+    except WrtError:
+        raise
+    except Exception as error:
+        raise InputError(f"the model cannot be evaluated on x: {type(error).__name__}: {reason(error)}") from error
+    return log.found
+
+
+def last_convolution(model: Any, x: Any) -> Layer:
+    """Where the last convolution ends: the last layer whose output has the positions of the last convolution's.
+
+    So normalisation, activation and addition behind it belong to it, and pooling does not. Convolutions of a single
+    position, which follow a pooling in some models, do not count.
+
+    Raises:
+        SelectionError: the model has no convolutional layer, or no layers at all.
+    """
+    found = calls(model, x)
+    network = adapt.adapt(model, x, engine_of(x)).network
+    known = set(network.convolutions())
+    places = [positions(shape, network.channels_first) for _, shape in found]
+    last = [p for ((name, _), _), p in zip(found, places, strict=True) if name in known and math.prod(p) > 1]
+    if not last:
+        raise SelectionError(_no_convolution(found, network.channels_first))
+    name, call = [site for (site, _), place in zip(found, places, strict=True) if place == last[-1]][-1]
+    return Layer(name, call=call)
+
+
+def positions(shape: Shape, channels_first: bool) -> Shape:
+    """The spatial axes of a shape per sample; none where there are no channels beside them."""
+    if len(shape) < 2:
+        return ()
+    return shape[1:] if channels_first else shape[:-1]
+
+
+def spatial_layers(model: Any, x: Any) -> list[str]:
+    """The names of the layers that give several positions."""
+    first = adapt.adapt(model, x, engine_of(x)).network.channels_first
+    return list(dict.fromkeys(name for (name, _), shape in calls(model, x) if math.prod(positions(shape, first)) > 1))
+
+
+def _no_convolution(found: list[tuple[Site, Shape]], channels_first: bool) -> str:
+    if not found:
+        return (
+            "wrt= is missing: a function has no layers among which a convolution could be found; pass the Keras model "
+            "or torch.nn.Module itself, or a function of the activation, which is then the x, with wrt=0"
+        )
+    names = [name for (name, _), shape in found if math.prod(positions(shape, channels_first)) > 1]
+    way = f"choose a layer with spatial axes by wrt=wrt.layer('name').{suggest('', names)}"
+    none = "wrt= is missing, and the model has no convolutional layer with spatial axes; "
+    return none + (way if names else "no other layer has them either, so there is no map to make")
