@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -169,7 +168,9 @@ def _check_origin(format_: Format, model: Any, network: Network) -> None:
 
 
 def _write(module: Any, format_: Format, asked: tuple[Any, Any], source: Portable, part: Path) -> None:
-    version = importlib.metadata.version("wrt")
+    from importlib.metadata import version as version_of  # which takes long to import
+
+    version = version_of("wrt")
     if source.engine.name == format_.engine:
         module.write(source, part, version)
     else:
