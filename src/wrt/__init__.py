@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from wrt import plots as plots, rules as rules
+from wrt import methods as methods, plots as plots, rules as rules
 from wrt.derive.check import Check as Check, check as check
 from wrt.derive.first import (
     JacobianPlan as JacobianPlan,
@@ -14,10 +14,14 @@ from wrt.derive.first import (
 )
 from wrt.derive.operator import JacobianOperator as JacobianOperator, linearize as linearize
 from wrt.io import load_model as load_model
+from wrt.methods import filters as filters
+from wrt.methods.explain import explain as explain
+from wrt.methods.noise import smooth as smooth, tta as tta
 from wrt.models import penalties as penalties
 from wrt.models.derivative import backward_model as backward_model, jacobian_model as jacobian_model
 from wrt.models.export import export as export
 from wrt.models.penalties import penalize as penalize
+from wrt.results import Explanation as Explanation
 from wrt.select import layer as layer, logit as logit, output as output, top as top
 
 __version__ = "0.1.0"

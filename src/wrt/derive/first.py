@@ -224,7 +224,7 @@ class JacobianPlan:
         job = prepare(self._model, x, self._of, self._wrt, "rows", self._options)
         if job.inputs.signature != self._signature:
             raise PlanMismatchError(_mismatch(self._signature, job.inputs.signature))
-        return _answer(job, run(job))
+        return answer(job, run(job))
 
     def __repr__(self) -> str:
         return f"JacobianPlan(\n{self.plan}\n)"
@@ -286,9 +286,7 @@ def gradient_of(model: Any, x: Any, of: Any, wrt: Any, options: Options) -> Any:
     check_scalar(job, of)
     result = run(job)
     _warn_saturated(job, result)
-    if of is None and job.recipe.shapes.outs[0] == (1,):
-        result = Result([_drop(job, a) for a in result.outputs], [_drop(job, b) for b in result.blocks])
-    return _answer(job, result)
+    return answer(job, squeezed(job, of, result))
 
 
 def jacobian_of(model: Any, x: Any, of: Any, wrt: Any, options: Options) -> Any:
@@ -296,7 +294,7 @@ def jacobian_of(model: Any, x: Any, of: Any, wrt: Any, options: Options) -> Any:
     job = prepare(model, x, of, wrt, "rows", options)
     if options.sparse and not job.inputs.host:
         raise OptionError("sparse=True returns scipy arrays; pass x as NumPy (x.numpy(), np.asarray(x))")
-    return _answer(job, run(job))
+    return answer(job, run(job))
 
 
 def vjp_of(model: Any, x: Any, u: Any, of: Any, wrt: Any, options: Options) -> Any:
@@ -343,13 +341,21 @@ def _warn_saturated(job: Job, result: Result) -> None:
         )
 
 
+def squeezed(job: Job, of: Any, result: Result) -> Result:
+    """Without the axis of units where there is only one and nobody asked for it."""
+    if of is not None or job.recipe.shapes.outs[0] != (1,):
+        return result
+    return Result([_drop(job, a) for a in result.outputs], [_drop(job, b) for b in result.blocks])
+
+
 def _drop(job: Job, value: Any) -> Any:
     """(N, 1, ...) becomes (N, ...)."""
     shape = (value.shape[0], *value.shape[2:])
     return value.reshape(shape) if job.inputs.host else job.engine.reshape(value, shape)
 
 
-def _answer(job: Job, result: Result) -> Any:
+def answer(job: Job, result: Result) -> Any:
+    """The blocks, nested; with the outputs where these are wanted."""
     return _with_output(job, result, nest(job, result.blocks))
 
 

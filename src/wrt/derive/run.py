@@ -129,7 +129,8 @@ def _piece(job: Job, home: Engine, rows: slice, pad: int | None) -> Result:
     engine, inputs = job.engine, job.inputs
     leaves = [_load(job, leaf, rows, pad, dtype) for leaf, dtype in zip(inputs.leaves, inputs.dtypes, strict=True)]
     labels = None if job.labels is None else _load(job, job.labels, rows, pad, None)
-    extra = [_load(job, e, rows, pad, cotangent_dtype(job)) for e in job.extra]
+    kind = None if job.what == "rows" else cotangent_dtype(job)  # cotangents and tangents are of the model's kind
+    extra = [_load(job, e, rows, pad, kind) for e in job.extra]
     outputs, products = job.recipe.program(job.adapted.state(job.graph), leaves, labels, extra)
     if not job.graph:
         outputs, products = list(map(engine.detach, outputs)), list(map(engine.detach, products))

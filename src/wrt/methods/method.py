@@ -7,11 +7,14 @@ for every entry of `x` (or of a layer), `(N, *in)`, or `(N, K, *in)` where `of` 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, TypeVar, get_args
 
+from wrt.derive.choose import Request
+from wrt.derive.job import Options
 from wrt.errors import OptionError, suggest
+from wrt.rules import Rule
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Invariant = Literal["completeness", "symmetry", "implementation invariance", "zero on constants"]
@@ -22,9 +25,29 @@ class Common(TypedDict, total=False):
 
     batch_size: int | None
     max_memory: int | None
+    chunk: int | None
     compile: bool | None
     progress: bool | None
     differentiable: bool
+
+
+def plain(options: Mapping[str, Any]) -> Options:
+    """Those among the options of a method that every evaluation takes."""
+    return options_of({k: v for k, v in options.items() if k in Common.__annotations__})  # type: ignore[arg-type]
+
+
+def options_of(given: Common, rules: Mapping[str, Rule] | None = None) -> Options:
+    """The options as `wrt.derive` takes them; the mode is reverse, which all methods are made of.
+
+    Raises:
+        OptionError: one of them is unknown, or has a value that cannot be honoured.
+    """
+    for name in given:
+        if name not in Common.__annotations__:
+            raise OptionError(f"unknown option {name!r}.{suggest(name, Common.__annotations__)}")
+    rest = {name: value for name, value in given.items() if name not in ("progress", "differentiable")}
+    request = Request(mode="reverse", **rest)  # type: ignore[arg-type]
+    return Options(request, given.get("progress"), given.get("differentiable", False), rules=rules)
 
 
 @dataclass(frozen=True)
@@ -44,6 +67,21 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
+
+
+def find(method: Any) -> Callable[..., Any]:
+    """The function of this name, or the function itself.
+
+    Raises:
+        OptionError: an unknown name, or something that cannot be called.
+    """
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise OptionError(f"method={method!r} is not a choice.{suggest(method, METHODS)}")
+        return METHODS[method].function
+    if not callable(method) or isinstance(method, type):
+        raise OptionError(f"method={method!r}; expected a name, or a function such as wrt.methods.gradient")
+    return method
 
 
 def register(
