@@ -60,11 +60,16 @@ def calls(model: Any, x: Any) -> list[tuple[Site, Shape]]:
 
 def _listen(adapted: Adapted, inputs: Inputs) -> list[tuple[Site, Shape]]:
     network, state = adapted.network, adapted.state(False)
+    names = frozenset(network.layers())
+    found: list[tuple[Site, Shape]] = []
+    if not names:
+        return found
     example = example_of(network, inputs)
-    log = Log(layers=frozenset(network.layers()))
 
     def look(_: Arrays) -> Arrays:
+        log = Log(layers=names)
         network.apply(state, unflatten(inputs.structure, example), log)
+        found[:] = log.found  # an engine may evaluate more than once
         return []
 
     try:
@@ -73,7 +78,7 @@ def _listen(adapted: Adapted, inputs: Inputs) -> list[tuple[Site, Shape]]:
         raise
     except Exception as error:
         raise InputError(f"the model cannot be evaluated on x: {type(error).__name__}: {reason(error)}") from error
-    return log.found
+    return found
 
 
 def last_convolution(model: Any, x: Any) -> Layer:

@@ -138,7 +138,8 @@ def _piece(job: Job, home: Engine, rows: slice, pad: int | None) -> Result:
         count = rows.stop - rows.start
         outputs = [engine.numpy(a)[:count] for a in outputs]
         products = [engine.numpy(a)[:, :count] for a in products]
-    return Result(outputs, _blocks(job, home, products))
+    result = Result(outputs, _blocks(job, home, products))
+    return job.reduce(result) if job.reduce else result
 
 
 def _load(job: Job, value: Array, rows: slice, pad: int | None, dtype: str | None) -> Array:

@@ -1,0 +1,131 @@
+"""The chosen outputs at changed versions of one input: what perturbation methods are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from wrt.derive.first import check_scalar
+from wrt.derive.job import Options, prepare
+from wrt.engines import registry
+from wrt.engines.base import Array
+from wrt.errors import InputError, OptionError, SelectionError
+from wrt.methods.values import outputs_of, settled
+from wrt.progress import progress_bar
+from wrt.select import Layer, Logit, Output
+from wrt.trees import unflatten
+
+ROOM = 1 << 26  # bytes of changed inputs that are made at a time
+
+
+class Subject:
+    """A model at `x`, of which one input will be changed; the units are chosen at `x` as it came."""
+
+    def __init__(self, model: Any, x: Any, of: Any, wrt: Any, options: Options) -> None:
+        options = Options(options.request, options.progress, options.differentiable)
+        job = prepare(model, x, of, wrt, "rows", options)
+        check_scalar(job, of)
+        if len(job.recipe.shapes.outs) != 1:
+            raise SelectionError(f"of={of!r} chooses from several outputs; choose one with wrt.output(name, unit)")
+        self.number = _input(job.recipe.problem.wrt.chosen, wrt)
+        self.leaves, self.structure = job.inputs.leaves, job.inputs.structure
+        self.model, self.options = model, dataclasses.replace(options, progress=False)
+        self.host, self.samples, self.progress = job.inputs.host, job.inputs.samples, options.progress
+        self.home = registry.engine("reference") if self.host else job.engine
+        self.first = job.adapted.network.channels_first
+        self.of = settled(model, x, of, self.number, self.options)
+        self.leaf = self._floating(job.inputs.leaves[self.number], job.inputs.dtypes[self.number])
+        self.shape = tuple(self.leaf.shape[1:])
+        if not self.shape:
+            raise InputError("x has one number per sample, so no part of it can be changed; expected (N, *in)")
+        units = job.recipe.shapes.outs[0]
+        self.units = () if of is None else units  # one scalar that nobody had to choose has no axis
+
+    def _floating(self, leaf: Array, dtype: str) -> Array:
+        if self.host:
+            return np.asarray(leaf, "float32" if dtype == "bfloat16" else dtype)
+        return self.home.asarray(leaf, dtype, leaf)
+
+    def __call__(self, versions: Array, count: int) -> Array:
+        """(count, N, K) outputs at `versions (count, N, *in)` of the input, all else as it is."""
+        leaves = [self.home.concatenate([leaf] * count) for leaf in self.leaves]
+        leaves[self.number] = self.home.reshape(versions, (-1, *self.shape))
+        x, of = unflatten(self.structure, leaves), _repeated(self.of, count)
+        found = outputs_of(self.model, x, of, self.number, self.options)
+        return self.home.reshape(found, (count, -1, math.prod(self.units)))
+
+    def here(self) -> Array:
+        """(N, K) outputs at `x` itself."""
+        return self(self.leaf, 1)[0]
+
+    def parts(self, total: int, what: str) -> Iterator[slice]:
+        """As many versions at a time as there is room for, in parts of nearly one size; with a bar."""
+        samples = max(self.samples or 1, 1)
+        batch = self.options.request.batch_size
+        most = ROOM // (8 * samples * math.prod(self.shape) or 1) if batch is None else batch // samples
+        ends = np.linspace(0, total, -(-total // max(1, most)) + 1).astype(int)
+        with progress_bar(total, self.progress, what) as advance:
+            for start, stop in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+                yield slice(start, stop)
+                advance(stop - start)
+
+    def tensor(self, array: np.ndarray) -> Array:
+        """NumPy values in the kind of the input."""
+        if self.host:
+            return array.astype(self.leaf.dtype)
+        return self.home.asarray(array, self.home.dtype(self.leaf), self.leaf)
+
+    def shaped(self, rows: Array, sizes: Sequence[int]) -> Array:
+        """From (N, K, S) to `(N, *units, *in)`: one value for all channels, whose size is 1 in `sizes`."""
+        maps = self.home.reshape(rows, (-1, *self.units, *sizes))
+        return maps * self.tensor(np.ones(self.shape))
+
+    def outputs(self, values: Array) -> Array:
+        """From (N, K) to `(N, *units)`."""
+        return self.home.reshape(values, (-1, *self.units))
+
+
+def _input(chosen: Sequence[Any], wrt: Any) -> int:
+    if len(chosen) != 1:
+        raise SelectionError(f"x has {len(chosen)} inputs; say which one is changed by wrt=, its index or name")
+    if not isinstance(chosen[0], int):
+        raise SelectionError(f"wrt={wrt!r} is a layer; only inputs can be changed: choose an input's index or name")
+    return chosen[0]
+
+
+def _repeated(of: Any, count: int) -> Any:
+    """`of` for `count` copies of the samples, one after the other."""
+    if isinstance(of, (Layer, Logit, Output)):
+        return dataclasses.replace(of, unit=_repeated(of.unit, count))
+    owner = registry.owner(of)
+    if owner is not None and len(of.shape):
+        return owner.concatenate([of] * count)
+    if isinstance(of, (list, np.ndarray)) and np.ndim(of):
+        return np.concatenate([np.asarray(of)] * count)
+    return of
+
+
+def per_axis(name: str, value: Any, count: int) -> tuple[int, ...]:
+    """An integer for every axis, from one for all of them or a tuple.
+
+    Raises:
+        OptionError: not integers of at least 1, or not one for each axis.
+    """
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * count
+    if not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 1 for v in values):
+        raise OptionError(f"{name}={value!r}; expected an integer of at least 1, or one for each axis")
+    if len(values) != count:
+        raise OptionError(f"{name}={value!r} has {len(values)} numbers; expected {count}, one for each axis")
+    return tuple(map(int, values))
+
+
+def places(shape: Sequence[int], first: bool, whole: bool = False) -> tuple[int, ...]:
+    """The axes of a sample without that of the channels; all of them for a table, or where `whole`."""
+    axes = tuple(range(len(shape)))
+    if whole or len(shape) < 2:
+        return axes
+    return axes[1:] if first else axes[:-1]
