@@ -133,7 +133,7 @@ class Settings(MutableMapping[str, Any]):
         getattr(model, "jax_state_sync", lambda: None)()  # on JAX the values are elsewhere while an epoch runs
 
     def __getitem__(self, key: str) -> Any:
-        value = self._variable(key).numpy()
+        value = keras.ops.convert_to_numpy(self._variable(key).value)
         return int(value) if value.dtype.kind == "i" else float(str(value))  # 0.1, not 0.10000000149
 
     def __setitem__(self, key: str, value: Any) -> None:
