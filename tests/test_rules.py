@@ -105,7 +105,7 @@ def test_types_of_layers():
     """`Dense` and `Activation` name the activations of all such layers; a layer's own name may differ."""
     rule, local = LOCAL["own"]
     np.testing.assert_allclose(
-        wrt.gradient(by_activation(), X, 1, rules={"Dense": rule}), by_hand(local, local), atol=1e-4
+        wrt.gradient(by_activation(), X, 1, rules={"Dense": rule}), by_hand(local, local), rtol=1e-6, atol=1e-4
     )
     np.testing.assert_allclose(
         wrt.gradient(by_layers(), X, 1, rules={"Activation": rule}), by_hand(ordinary, local), atol=1e-4
