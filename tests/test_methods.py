@@ -1,6 +1,9 @@
 """Gradients, paths and modified gradients as saliency maps, against closed forms and slow replicas in NumPy."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -180,6 +183,40 @@ def test_points_at_a_time(options, largest):
 
     integrated_gradients(noting, X, LABELS, steps=20, compile=False, **options)
     assert max(sizes) == largest
+
+
+# The hidden layer of 32 samples at 200 points takes 512 MB, and again for its activation and derivatives.
+LIMITED = """
+import os, resource
+os.environ["KERAS_BACKEND"] = {engine!r}
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import numpy as np
+import torch
+import keras
+import wrt
+inputs = keras.Input((16,))
+hidden = keras.layers.Dense(20_000, activation="tanh")(inputs)
+model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
+x = np.random.default_rng(0).normal(size=(32, 16)).astype("float32")
+wrt.methods.integrated_gradients(model, x[:2], steps=2, with_gap=True)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+before = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (used + (600 << 20), before[1]))
+maps, gap = wrt.methods.integrated_gradients(model, x, steps=200, with_gap=True, **{options!r})
+resource.setrlimit(resource.RLIMIT_AS, before)
+assert maps.shape == x.shape
+assert np.abs(maps).max() > 1e-3
+assert np.abs(gap).max() < 1e-3, np.abs(gap).max()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"max_memory": 100 << 20}])
+def test_what_does_not_fit_in_one_piece_completes_in_parts(options):
+    code = LIMITED.format(engine=ENGINE, options=options)
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=500)
+    assert ran.stdout.strip().endswith("done"), ran.stderr[-2000:]
 
 
 def test_parts_are_halved_when_memory_runs_out():
