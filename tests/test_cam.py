@@ -368,14 +368,14 @@ def test_a_layer_by_name():
 
 def test_an_activation_in_place_does_not_change_what_is_read():
     """The convolution itself, not what the ReLU writes into its output."""
-    conv = fill(torch.nn.Conv1d(1, 1, 1), np.ones((1, 1, 1)), np.zeros(1))
-    last = fill(torch.nn.Linear(2, 1), [[1.0, 1.0]], np.zeros(1))
+    conv = fill(torch.nn.Conv1d(1, 2, 1), [[[1.0]], [[0.0]]], [0.0, 4.0])
+    last = fill(torch.nn.Linear(4, 1), np.ones((1, 4)), np.zeros(1))
     model = torch.nn.Sequential(conv, torch.nn.ReLU(inplace=True), torch.nn.Flatten(), last)
     x = torch.tensor([[[-5.0, 3.0]]], dtype=torch.float64)
-    # gradient (0, 1), mean 1/2, activation (-5, 3)
-    close(methods.grad_cam(model, x, wrt="0"), [[0.0, 1.5]], 1e-12)
-    close(methods.layer_cam(model, x, wrt="0"), [[0.0, 3.0]], 1e-12)
-    close(methods.score_cam(model, x, wrt="0"), [[0.0, 3.0]], 1e-12)
+    # channels (-5, 3) and (4, 4), gradients (0, 1) and (1, 1): weights 1/2 and 1
+    close(methods.grad_cam(model, x, wrt="0"), [[1.5, 5.5]], 1e-12)
+    weight = logistic(11 - 8)  # the input is seen as (0, 3), and, through a constant, as (0, 0)
+    close(methods.score_cam(model, x, wrt="0"), [[0.0, 3 * weight + 4 * (1 - weight)]], 1e-12)
 
 
 class Block(torch.nn.Module):

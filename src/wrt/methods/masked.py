@@ -19,7 +19,8 @@ from wrt.progress import progress_bar
 from wrt.select import Layer, Logit, Output
 from wrt.trees import unflatten
 
-ROOM = 1 << 26  # bytes of changed inputs that are made at a time
+ROOM = 1 << 20  # bytes of changed inputs at a time: what caches hold; measured on CPUs
+ROWS = 32  # of them at least
 
 
 class Subject:
@@ -66,7 +67,8 @@ class Subject:
         """As many versions at a time as there is room for, in parts of nearly one size; with a bar."""
         samples = max(self.samples or 1, 1)
         batch = self.options.request.batch_size
-        most = ROOM // (8 * samples * math.prod(self.shape) or 1) if batch is None else batch // samples
+        room = max(ROWS, ROOM // (4 * math.prod(self.shape) or 1))
+        most = (batch or room) // samples
         ends = np.linspace(0, total, -(-total // max(1, most)) + 1).astype(int)
         with progress_bar(total, self.progress, what) as advance:
             for start, stop in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
