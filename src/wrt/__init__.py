@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from wrt import methods as methods, plots as plots, rules as rules
+from wrt.analysis.support import support as support
 from wrt.derive.check import Check as Check, check as check
 from wrt.derive.first import (
     JacobianPlan as JacobianPlan,
@@ -21,7 +22,7 @@ from wrt.models import penalties as penalties
 from wrt.models.derivative import backward_model as backward_model, jacobian_model as jacobian_model
 from wrt.models.export import export as export
 from wrt.models.penalties import penalize as penalize
-from wrt.results import Explanation as Explanation
+from wrt.results import Explanation as Explanation, Support as Support
 from wrt.select import layer as layer, logit as logit, output as output, top as top
 
 __version__ = "0.1.0"

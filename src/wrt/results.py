@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from wrt.errors import InputError
+from wrt.trees import flatten, unflatten
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -23,3 +28,43 @@ class Explanation:
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.outputs, self.maps))
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """Which inputs matter, and how many.
+
+    Attributes:
+        mask: booleans, `(N, *in)` or `(N, K, *in)`; nested as `x`.
+        counts: `(N,)` or `(N, K)`, of all inputs together.
+        threshold: what a derivative had to exceed.
+    """
+
+    mask: Any
+    counts: np.ndarray
+    threshold: float
+
+    def shared(self, labels: Any = None) -> Any:
+        """Inputs that no sample depends on, `(*in)`; or none of a class, a dict by label, for `labels (N,)`.
+
+        Raises:
+            InputError: not one label per sample.
+        """
+        leaves, structure = flatten(self.mask)
+        if labels is None:
+            return unflatten(structure, [~leaf.any(0) for leaf in leaves])
+        labels = np.asarray(labels)
+        if labels.shape != (len(self.counts),):
+            raise InputError(f"labels has shape {labels.shape}; expected ({len(self.counts)},), one per sample")
+        return {
+            label: unflatten(structure, [~leaf[labels == label].any(0) for leaf in leaves])
+            for label in np.unique(labels).tolist()
+        }
+
+    def __repr__(self) -> str:
+        low, middle, high = np.percentile(self.counts, (0, 50, 100))
+        total = sum(leaf[0].size for leaf in flatten(self.mask)[0]) // max(1, self.counts[0].size)
+        return (
+            f"Support: {middle:g} of {total} inputs matter in the median of {len(self.counts)} samples "
+            f"({low:g} to {high:g}), threshold {self.threshold:g}"
+        )
