@@ -467,10 +467,13 @@ def relu_by_hand(local, unit=1):
 def relu_models():
     """A named activation, a layer, a layer used twice, ReLU6 beside ReLU; on torch functions and in place too."""
     dense = [L.Dense(6, activation="relu"), L.Dense(5, activation="relu"), L.Dense(2)]
-    mixed = [L.Dense(6, activation="relu6"), L.Dense(5), L.ReLU(), L.Dense(2)]
+    six = [L.Dense(6, activation="relu6"), L.Dense(5), L.ReLU(), L.Dense(2)]
+    mixed = [L.Dense(6, activation="relu"), L.Dense(5), L.ReLU(max_value=60.0), L.Dense(2)]
+    relus = [L.ReLU(60.0, name="re_lu"), L.ReLU(max_value=60.0, name="re_lu_6")]  # as Keras would name some
+    named = [L.Dense(6), relus[0], L.Dense(5), relus[1], L.Dense(2)]
     shared, inputs = L.ReLU(), keras.Input((3,))
     y = shared(L.Dense(5)(shared(L.Dense(6)(inputs))))
-    found = [keras.Sequential([keras.Input((3,)), *dense]), keras.Sequential([keras.Input((3,)), *mixed])]
+    found = [keras.Sequential([keras.Input((3,)), *made]) for made in (dense, six, mixed, named)]
     found.append(keras.Model(inputs, L.Dense(2)(y)))
     for model in found:
         model.set_weights(WEIGHTS)

@@ -60,7 +60,8 @@ class Problem:
 
     def _ruled(self, f: Function, found: set[str], switch: Switch) -> Function:
         """`f` with the rules that name activations; those that name layers are the adapter's."""
-        activations = {canonical(k): rule for k, rule in self.rules if canonical(k) in ACTIVATIONS}
+        named = self.network.rectifiers()  # "re_lu_6" may be the seventh ReLU of a Keras model
+        activations = {canonical(k): r for k, r in self.rules if canonical(k) in ACTIVATIONS and k not in named}
         ruled = self.network.engine.with_rules(f, activations, found, switch) if activations else f
         ruled.switch = switch  # type: ignore[attr-defined]
         return ruled

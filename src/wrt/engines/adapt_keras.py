@@ -50,6 +50,7 @@ def adapt(model: Any) -> Network:
         layers=lambda: list(named_layers(alive())),
         embeddings=lambda: _of_kind(alive(), keras.layers.Embedding),
         convolutions=lambda: _of_kind(alive(), CONVOLUTIONS),
+        rectifiers=lambda: _composed(alive()),
         fingerprint=lambda: _fingerprint(alive()),
         batch=batches.pop() if len(batches) == 1 else None,
         kind="keras",
@@ -136,7 +137,7 @@ def _intercepted(model: Any, taps: Taps) -> Iterator[None]:
         for name in taps.names:
             stack.enter_context(_wrapped_call(find_layer(model, name), name, taps))
         for key, rule in taps.rules:
-            for name, layer in _with_rule(model, key).items():
+            for name, layer in _with_rule(model, key, {k for k, _ in taps.rules}).items():
                 stack.enter_context(_ruled(name, layer, rule, taps.switch))
                 taps.ruled.add(key)
         if taps.want_logit:
@@ -158,11 +159,11 @@ def _wrapped_call(layer: Any, name: str, taps: Taps) -> contextlib.AbstractConte
     return _attribute(layer, "call", call)
 
 
-def _with_rule(model: Any, key: str) -> dict[str, Any]:
+def _with_rule(model: Any, key: str, keys: set[str]) -> dict[str, Any]:
     """The layers that a key of `rules=` names, itself or by their type; none where it names an activation."""
     layers = named_layers(model)
-    if canonical(key) in ACTIVATIONS:
-        _check_relus(layers, key)
+    if canonical(key) in ACTIVATIONS and key not in _composed(model):
+        _check_relus(model, key, keys)
         return {}
     typed = {name: layer for name, layer in layers.items() if type(layer).__name__ == key}
     if typed or not any(name.split("/")[-1] == key or name == key for name in layers):
@@ -170,11 +171,17 @@ def _with_rule(model: Any, key: str) -> dict[str, Any]:
     return {key: find_layer(model, key)}
 
 
-def _check_relus(layers: dict[str, Any], key: str) -> None:
-    """A ReLU layer with a slope or a threshold is made of several operators, some of them ReLUs."""
-    for name, layer in layers.items():
-        plain = {"max_value": None, "negative_slope": 0, "threshold": 0}
-        if isinstance(layer, keras.layers.ReLU) and any(getattr(layer, k) != v for k, v in plain.items()):
+def _composed(model: Any) -> list[str]:
+    """ReLU layers with a slope, a threshold or a largest value: of several operators, some of them ReLUs."""
+    plain = {"max_value": None, "negative_slope": 0, "threshold": 0}
+    relus = {name: layer for name, layer in named_layers(model).items() if isinstance(layer, keras.layers.ReLU)}
+    return [name for name, layer in relus.items() if any(getattr(layer, k) != v for k, v in plain.items())]
+
+
+def _check_relus(model: Any, key: str, keys: set[str]) -> None:
+    """Such a layer needs a rule of its own."""
+    for name in _composed(model):
+        if not {name, name.split("/")[-1]} & keys:
             raise SelectionError(
                 f"rules={{{key!r}: ...}}: layer {name!r} is a ReLU with a slope, threshold or largest value; "
                 f"give its rule by its name: rules={{{name!r}: ...}}"

@@ -100,6 +100,7 @@ class Network:
     layers: Callable[[], list[str]] = list
     embeddings: Callable[[], list[str]] = list
     convolutions: Callable[[], list[str]] = list
+    rectifiers: Callable[[], list[str]] = list  # layers of several operators that rules can only name
     fingerprint: Callable[[], Hashable] = lambda: None
     batch: int | None = None  # a batch size built into the model
     kind: str = "function"

@@ -27,8 +27,9 @@ def guided_backprop(
 ) -> Any:
     """Gradient for which every ReLU passes positive cotangents only.
 
-    At a ReLU of input z: `max(u, 0) * (z > 0)`; shape `(N, *in)`, or `(N, K, *in)` for K units. Every ReLU and
-    ReLU6 of the model counts, however it is called. For other activations: `wrt.gradient` with `rules=`.
+    At a ReLU of input z: `max(u, 0) * (z > 0)`; shape `(N, *in)`, or `(N, K, *in)` for K units. Every ReLU and ReLU6 of
+    the model counts, and Keras's ReLU layers with their options, however they are called. For other activations:
+    `wrt.gradient` with `rules=`.
 
     Args:
         model: a Keras model, a `torch.nn.Module`, or a function of arrays.
@@ -94,7 +95,9 @@ def _ruled(model: Any, x: Any, of: Any, wrt: Any, rule: Rule, with_output: bool,
     check_scalar(job, of)
     key = ("rectifiers", job.recipe.program)
     if key not in job.adapted.cache:
-        job.adapted.cache[key] = tuple(n for n in RECTIFIERS if _is_called(model, x, of, wrt, n, rule, plain))
+        named = dict.fromkeys(job.adapted.network.rectifiers(), rule)
+        found = [n for n in RECTIFIERS if _is_called(model, x, of, wrt, {n: rule, **named}, plain)]
+        job.adapted.cache[key] = (*found, *named)
     names = job.adapted.cache[key]
     if not names:
         raise SelectionError(
@@ -107,8 +110,8 @@ def _ruled(model: Any, x: Any, of: Any, wrt: Any, rule: Rule, with_output: bool,
     return gradient_of(model, x, of, wrt, options)
 
 
-def _is_called(model: Any, x: Any, of: Any, wrt: Any, name: str, rule: Rule, plain: Options) -> bool:
-    options = Options(plain.request, differentiable=plain.differentiable, rules={name: rule})
+def _is_called(model: Any, x: Any, of: Any, wrt: Any, rules: dict[str, Rule], plain: Options) -> bool:
+    options = Options(plain.request, differentiable=plain.differentiable, rules=rules)
     try:
         prepare(model, x, of, wrt, "rows", options)
     except SelectionError:  # a rule that matches nothing; all else has been checked without it
