@@ -11,7 +11,7 @@ from subjects import array, close, keras_tolerance, tensor
 import wrt
 from wrt import methods
 from wrt.derive.layers import last_convolution
-from wrt.errors import OptionError, SelectionError
+from wrt.errors import OptionError, SaturationWarning, SelectionError
 
 RNG = np.random.default_rng(11)
 N, UNITS, CHANNELS, INSIDE, WIDTH = 4, 3, 4, 2, 3
@@ -207,6 +207,13 @@ def test_grad_cam_generalises_cam():
     net = Net(2, pooled=True)
     for model, x in forms(net):
         close(methods.grad_cam(model, x, 1) * np.prod(net.spatial), methods.cam(model, x, 1), TOLERANCE)
+
+
+def test_a_saturated_probability():
+    net = Net(1, pooled=False)
+    net.shift = np.array([0.0, 90.0, 0.0])
+    with pytest.warns(SaturationWarning, match=r"4 of the chosen probabilities .*wrt.logit"):
+        methods.grad_cam(net.keras(activation="softmax"), net.x, 1)
 
 
 # Score-CAM

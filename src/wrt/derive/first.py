@@ -285,7 +285,7 @@ def gradient_of(model: Any, x: Any, of: Any, wrt: Any, options: Options) -> Any:
     job = prepare(model, x, of, wrt, "rows", options)
     check_scalar(job, of)
     result = run(job)
-    _warn_saturated(job, result)
+    warn_saturated(job, result)
     return answer(job, squeezed(job, of, result))
 
 
@@ -328,7 +328,8 @@ def check_scalar(job: Job, of: Any) -> None:
             )
 
 
-def _warn_saturated(job: Job, result: Result) -> None:
+def warn_saturated(job: Job, result: Result) -> None:
+    """Say where the chosen probabilities are so near to 1 that their gradients say nothing."""
     if not (job.inputs.host and job.recipe.shapes.probability):
         return
     count = sum(int(np.sum(np.asarray(y, np.float64) > SATURATED)) for y in result.outputs)

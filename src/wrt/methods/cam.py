@@ -14,7 +14,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from wrt.derive.first import answer, check_scalar, squeezed
+from wrt.derive.first import answer, check_scalar, squeezed, warn_saturated
 from wrt.derive.job import Job, prepare
 from wrt.derive.layers import last_convolution, positions, spatial_layers
 from wrt.derive.run import Result, run
@@ -279,6 +279,7 @@ def _mapped(job: Job, of: Any, combine: Combine) -> Any:
         return Result(outputs, [_map(home, values, block, len(out), first, combine) for block, out in pairs])
 
     result = run(dataclasses.replace(job, reduce=reduce))
+    warn_saturated(job, result)
     return answer(job, squeezed(job, of, result))
 
 

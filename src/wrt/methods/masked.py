@@ -111,6 +111,19 @@ def _repeated(of: Any, count: int) -> Any:
     return of
 
 
+def covers(subject: Subject, baseline: Any) -> Array:
+    """What takes the place of parts of the input.
+
+    Raises:
+        InputError: a baseline of another shape.
+    """
+    value = baseline if registry.owner(baseline) else np.asarray(baseline, float)
+    shape, wanted = tuple(value.shape), (subject.samples, *subject.shape)
+    if shape not in ((), subject.shape, wanted):
+        raise InputError(f"baseline has shape {shape}; expected a number, {subject.shape} or {wanted}")
+    return subject.tensor(value) if isinstance(value, np.ndarray) else value
+
+
 def per_axis(name: str, value: Any, count: int) -> tuple[int, ...]:
     """An integer for every axis, from one for all of them or a tuple.
 

@@ -11,7 +11,7 @@ import numpy as np
 from wrt.engines import registry
 from wrt.engines.base import Array
 from wrt.errors import InputError, OptionError
-from wrt.methods.masked import Subject, per_axis, places
+from wrt.methods.masked import Subject, covers, per_axis, places
 from wrt.methods.method import Common, options_of, register
 from wrt.methods.resize import matrix
 
@@ -66,14 +66,14 @@ def occlusion(
     """
     subject = Subject(model, x, of, wrt, options_of(options))
     axes, sizes, starts = _windows(subject, window, stride)
-    covers = _covers(subject, baseline)
+    cover = covers(subject, baseline)
     here = subject.here()
     total: Any = 0
     corners = list(itertools.product(*starts))
     for part in subject.parts(len(corners), "occlusion"):
         mask = np.stack([_window(subject.shape, axes, sizes, corner) for corner in corners[part]])
         kept = subject.tensor(1 - mask)[:, None]
-        found = subject(subject.leaf * kept + covers * (1 - kept), len(mask))
+        found = subject(subject.leaf * kept + cover * (1 - kept), len(mask))
         total = total + _spread(subject, here - found, mask)
     counts = subject.tensor(_counts(subject.shape, axes, sizes, starts).reshape(-1))
     maps = subject.shaped(total / counts, [s if a in axes else 1 for a, s in enumerate(subject.shape)])
@@ -194,14 +194,6 @@ def _counts(shape: Sequence[int], axes: Axes, sizes: Axes, starts: list[range]) 
         along = sum((_window((shape[axis],), (0,), (size,), (b,)) for b in begin), np.zeros(shape[axis]))
         counts = np.multiply.outer(counts, along)
     return counts
-
-
-def _covers(subject: Subject, baseline: Any) -> Array:
-    value = baseline if registry.owner(baseline) else np.asarray(baseline, float)
-    shape, wanted = tuple(value.shape), (subject.samples, *subject.shape)
-    if shape not in ((), subject.shape, wanted):
-        raise InputError(f"baseline has shape {shape}; expected a number, {subject.shape} or {wanted}")
-    return subject.tensor(value) if isinstance(value, np.ndarray) else value
 
 
 def _grid(cells: Any, sizes: Sequence[int]) -> Axes:

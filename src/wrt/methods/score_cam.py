@@ -153,7 +153,8 @@ def _scaled(home: Engine, masks: Array) -> Array:
     """Every map of (N, C, *sizes) from 0 to 1; zero where it is constant. (N * C, P)."""
     rows = home.reshape(masks, (-1, math.prod(masks.shape[2:])))
     low, high = -_highest(home, -rows), _highest(home, rows)
-    flat = home.asarray(high == low, home.dtype(rows))
+    flat = high == low
+    flat = flat.astype(rows.dtype) if isinstance(rows, np.ndarray) else home.asarray(flat, home.dtype(rows))
     return (rows - low) / (high - low + flat)
 
 
