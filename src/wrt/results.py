@@ -31,6 +31,24 @@ class Explanation:
 
 
 @dataclass(frozen=True, eq=False)
+class Curve:
+    """Outputs while entries of the input are taken away or put in.
+
+    Attributes:
+        fraction: of the positions that changed, `(S,)`, from 0 to 1.
+        outputs: `(N, S)`.
+    """
+
+    fraction: np.ndarray
+    outputs: np.ndarray
+
+    @property
+    def area(self) -> np.ndarray:
+        """The integral of the outputs over the fraction, by the trapezoid rule, `(N,)`."""
+        return np.trapezoid(self.outputs, self.fraction, axis=1)
+
+
+@dataclass(frozen=True, eq=False)
 class Support:
     """Which inputs matter, and how many.
 
