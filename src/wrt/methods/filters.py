@@ -144,8 +144,8 @@ def reduce_channels(maps: Any, how: Reduction = "max", axis: int = -1) -> Any:
     Example:
         >>> import numpy as np, wrt
         >>> maps = np.array([[[3.0, -4.0]]])
-        >>> [float(wrt.filters.reduce_channels(maps, how)[0, 0]) for how in ("max", "sum", "norm")]
-        [4.0, -1.0, 5.0]
+        >>> tuple(float(wrt.filters.reduce_channels(maps, how)[0, 0]) for how in ("max", "sum", "norm"))
+        (4.0, -1.0, 5.0)
     """
     if how not in ("max", "sum", "norm"):
         raise OptionError(f"how={how!r} is not a choice; expected 'max', 'sum' or 'norm'")

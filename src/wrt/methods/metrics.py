@@ -176,7 +176,7 @@ def max_sensitivity(
 
     Example:
         >>> import numpy as np, wrt
-        >>> wrt.metrics.max_sensitivity("gradient", lambda x: x @ np.array([1.0, 3.0]), np.ones((1, 2)))
+        >>> wrt.metrics.max_sensitivity("gradient", lambda x: x @ np.array([1.0, 3.0]), np.ones((1, 2))).round(6)
         array([0.])
 
     Source: Yeh et al., NeurIPS 2019 (arXiv:1901.09392), definition 3.1.
