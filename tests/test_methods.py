@@ -173,7 +173,7 @@ def test_parts_do_not_matter(options):
         assert np.abs(b).max() > 0
 
 
-@pytest.mark.parametrize(("options", "largest"), [({"batch_size": 6}, 5), ({}, 100)])
+@pytest.mark.parametrize(("options", "largest"), [({"batch_size": 6}, 5), ({}, 50), ({"batch_size": 200}, 100)])
 def test_points_at_a_time(options, largest):
     sizes, f = [], function_net()
 

@@ -22,6 +22,8 @@ from wrt.methods.values import kept, layer_values, settled
 from wrt.progress import progress_bar
 from wrt.trees import unflatten
 
+ROWS = 64  # points of all samples at a time, unless asked for: larger parts leave the caches of a CPU
+
 
 @dataclass(frozen=True)
 class Course:
@@ -154,7 +156,8 @@ class Walker:
         steps = len(self.course.weights)
         if any(None in a.shape for a in (*leaves, *here)):
             return 1
-        largest = max(1, min(steps, self.capacity // leaves[0].shape[0]))
+        most = self.capacity if self.base.options.request.batch_size else min(self.capacity, ROWS)
+        largest = max(1, min(steps, most // leaves[0].shape[0]))
         return -(-steps // -(-steps // largest))
 
     def _line(self, part: Course, rows: np.ndarray, here: Arrays) -> Arrays:
