@@ -153,6 +153,29 @@ def test_mistakes(call, kind, words):
 f = function_net()
 
 
+KINDS = {
+    "an odd grayscale image": ((13, 7, 1), L.Conv2D),
+    "a time series": ((11, 2), L.Conv1D),
+    "a volume": ((4, 5, 3, 1), L.Conv3D),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_sample_of_any_rank_and_a_named_output(kind):
+    shape, convolution = KINDS[kind]
+    inputs = keras.Input(shape)
+    y = L.Flatten()(convolution(3, 2, activation="tanh")(inputs))
+    model = keras.Model(inputs, {"kind": L.Dense(4)(y), "size": L.Dense(1)(y)})
+    x = np.random.default_rng(4).normal(size=(1, *shape)).astype("float32")
+    wanted = array(model(x)["kind"])
+    explanation = wrt.explain("integrated_gradients", model, x, wrt.output("kind", "max"), postprocess=None)
+    close(explanation.outputs, wanted.max(1), 1e-5)
+    assert explanation.maps.shape == x.shape
+    close(explanation.info["completeness_gap"], np.zeros(1), 1e-4)
+    low = array(model(0 * x)["kind"])[0, wanted.argmax()]
+    close(explanation.maps.sum(), wanted.max() - low, 1e-4)
+
+
 # --- smooth
 
 
