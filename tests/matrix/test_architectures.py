@@ -10,15 +10,18 @@ from keras import layers as L
 import wrt
 from wrt.errors import SelectionError
 
-from .battery import Differences, close, separated
+from .battery import ENGINE, Differences, close, separated
 
 APPLICATIONS = {
     "ResNet50V2": (32, {}),
     "MobileNetV3Small": (32, {"include_preprocessing": False}),
-    "EfficientNetV2B0": (32, {"include_preprocessing": False}),
-    "ConvNeXtTiny": (32, {"include_preprocessing": False}),
-    "DenseNet121": (32, {}),
 }
+LARGE = {  # one for each engine: they take long, and hold no layer that is not tested by itself on all
+    "tensorflow": {"EfficientNetV2B0": (32, {"include_preprocessing": False})},
+    "torch": {"ConvNeXtTiny": (32, {"include_preprocessing": False})},
+    "jax": {"DenseNet121": (32, {})},
+}
+APPLICATIONS |= LARGE[ENGINE]
 
 
 @pytest.fixture(autouse=True)
