@@ -54,7 +54,7 @@ def guided(u: Array, x: Array, back: Callable[[Array], Array]) -> Array:
 
     Source: Springenberg et al., Striving for simplicity: the all convolutional net, ICLR workshop 2015.
     """
-    return back(_positive(u))
+    return back(positive_part(u))
 
 
 def deconvnet(u: Array, x: Array, back: Callable[[Array], Array]) -> Array:
@@ -69,7 +69,7 @@ def deconvnet(u: Array, x: Array, back: Callable[[Array], Array]) -> Array:
 
     Source: Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014.
     """
-    return _positive(u)
+    return positive_part(u)
 
 
 def straight_through(u: Array, x: Array, back: Callable[[Array], Array]) -> Array:
@@ -111,7 +111,8 @@ class Squareplus:
         return u * (1 + x * (x * x + self.b) ** -0.5) / 2
 
 
-def _positive(value: Array) -> Array:
+def positive_part(value: Array) -> Array:
+    """relu, by arithmetic that every engine knows."""
     return (value + abs(value)) / 2
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wrt.derive.first import gradient
-from wrt.derive.inputs import engine_of
+from wrt.engines import registry
 from wrt.errors import InputError, OptionError
 from wrt.results import Support
 from wrt.trees import flatten, unflatten
@@ -60,8 +60,7 @@ def support(
     options: dict[str, Any] = {"batch_size": batch_size, "max_memory": max_memory, "progress": progress}
     found, outputs = gradient(model, x, of, wrt=wrt, with_output=True, **options)
     leaves, structure = flatten(found)
-    engine = engine_of(x)
-    arrays = [np.asarray(engine.numpy(engine.detach(a)) if engine else a) for a in leaves]
+    arrays = list(map(registry.host, leaves))
     if not len(arrays[0]):
         raise InputError("x holds no sample, so there is nothing to count")
     lead = len(flatten(outputs)[0][0].shape)

@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from wrt.engines.base import Capabilities
 from wrt.errors import OptionError, suggest
@@ -94,6 +96,17 @@ class Request:
 def _check_positive(name: str, value: object) -> None:
     if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1):
         raise OptionError(f"{name}={value!r}; expected an integer of at least 1, or None to leave it to the plan")
+
+
+def check_count(name: str, value: Any) -> int:
+    """An integer of at least 1.
+
+    Raises:
+        OptionError: anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise OptionError(f"{name}={value!r}; expected an integer of at least 1")
+    return int(value)
 
 
 def choose(

@@ -210,7 +210,7 @@ def _labels(recipe: Recipe, target: Target) -> Array | None:
     given = isinstance(target.unit, Loss)
     if (owner is not None and owner.is_traced(labels)) or (given and not losses.is_integer(labels)):
         return labels
-    values = np.asarray(owner.numpy(owner.detach(labels)) if owner else labels)
+    values = registry.host(labels)
     if given:
         losses.check_range(values, target.unit, recipe.shapes.unit_shape)
         return labels

@@ -14,7 +14,7 @@ from wrt.derive.job import Job
 from wrt.derive.products import Products
 from wrt.engines.base import Array, Arrays
 from wrt.engines.network import Taps
-from wrt.errors import SelectionError, WrtError
+from wrt.errors import WrtError
 from wrt.trees import Path, path_name, unflatten
 
 SATURATED = 1 - 1e-6
@@ -142,7 +142,10 @@ def named_index(number: int, shapes: Sequence[tuple[int, ...]], paths: Sequence[
 
 
 class _Listening(Taps):
-    """Reads layers in the order of their calls, and lets be what is never called."""
+    """Reads layers in the order of their calls, and lets be what is never called or gives several arrays."""
+
+    def several(self, name: str) -> None:
+        """Such a layer has no one output to look at."""
 
     def finish(self) -> None:
         return
@@ -150,23 +153,10 @@ class _Listening(Taps):
 
 def _first_layer(job: Job) -> str | None:
     """The first layer, in the order of execution, whose output is not finite at the job's samples."""
-    names = _readable(job, job.adapted.network.layers())
-    for (name, _), value in _listen(job, names).items():
+    for (name, _), value in _listen(job, job.adapted.network.layers()).items():
         if not np.isfinite(job.engine.numpy(job.engine.detach(value))).all():
             return name
     return None
-
-
-def _readable(job: Job, names: list[str]) -> list[str]:
-    """The layers with a single output: halves of the list are tried until only those are left out that refuse."""
-    if not names:
-        return []
-    try:
-        _listen(job, names)
-    except SelectionError:
-        half = len(names) // 2
-        return [*_readable(job, names[:half]), *_readable(job, names[half:])] if half else []
-    return names
 
 
 def _listen(job: Job, names: list[str]) -> dict[Any, Array]:

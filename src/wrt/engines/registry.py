@@ -6,6 +6,8 @@ import importlib
 import sys
 from typing import Any
 
+import numpy as np
+
 from wrt.engines.base import Engine
 from wrt.errors import EngineNotInstalledError, OptionError, suggest
 
@@ -50,3 +52,9 @@ def owner(value: Any) -> Engine | None:
     """The engine whose tensor `value` is; asks only frameworks that are already imported."""
     candidates = [n for n in names() if n in _made or n in sys.modules]
     return next((e for e in map(engine, candidates) if e.owns(value)), None)
+
+
+def host(value: Any) -> np.ndarray:
+    """The values of a tensor or array, without its graph."""
+    found = owner(value)
+    return np.asarray(found.numpy(found.detach(value)) if found else value)

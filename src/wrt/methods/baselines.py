@@ -98,7 +98,7 @@ def _array(leaf: Any, name: str) -> np.ndarray:
     owner = registry.owner(leaf)
     if owner is not None and owner.is_traced(leaf):
         raise InputError(f"{name} has no values yet: inside a transformation give it as a NumPy array")
-    value = np.asarray(owner.numpy(owner.detach(leaf)) if owner else leaf)
+    value = registry.host(leaf)
     if value.dtype.kind not in "fiub" or not np.isfinite(value).all():
         raise InputError(f"{name} is of dtype {value.dtype} or not finite everywhere; expected finite real numbers")
     return value

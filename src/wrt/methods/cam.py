@@ -22,6 +22,7 @@ from wrt.engines import registry
 from wrt.engines.base import Array, Engine
 from wrt.errors import SelectionError, suggest
 from wrt.methods.method import Common, options_of, register
+from wrt.rules import positive_part
 
 Combine = Callable[[Engine, Array, Array], Array]  # A (N, P, C), G (N, K, P, C) -> map (N, K, P)
 CONSTANT = 1e-3  # relative: gradients that differ by less are the same, in half precision too
@@ -238,11 +239,6 @@ def _hires_cam(home: Engine, a: Array, g: Array) -> Array:
 def _weighted(home: Engine, a: Array, weights: Array) -> Array:
     """(N, P, C) and (N, K, C) to (N, K, P)."""
     return weights @ home.moveaxis(a, 1, 2)
-
-
-def positive_part(value: Array) -> Array:
-    """relu, by arithmetic that every engine knows."""
-    return (value + abs(value)) / 2
 
 
 def prepared(model: Any, x: Any, of: Any, wrt: Any, with_output: bool, given: Common) -> Job:

@@ -7,8 +7,8 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from wrt.derive.choose import check_count
 from wrt.engines import registry
-from wrt.engines.base import Array
 from wrt.errors import InputError, OptionError, SelectionError
 from wrt.methods.masked import Subject, covers, places
 from wrt.methods.method import Common, find, options_of, plain
@@ -133,11 +133,11 @@ def infidelity(
     map_ = _finite(maps)
     if map_.shape != (subject.samples, *subject.shape):
         raise InputError(f"maps have shape {map_.shape}; expected {(subject.samples, *subject.shape)}, as the input")
-    count, deviation = _count("samples", samples), _positive("noise", noise)
-    rng, here, total = np.random.default_rng(seed), _numpy(subject.here()), np.zeros(len(map_))
+    count, deviation = check_count("samples", samples), _positive("noise", noise)
+    rng, here, total = np.random.default_rng(seed), registry.host(subject.here()), np.zeros(len(map_))
     for part in subject.parts(count, "infidelity"):
         change = rng.normal(0, deviation, (part.stop - part.start, *map_.shape))
-        found = _numpy(subject(subject.leaf - subject.tensor(change), len(change)))
+        found = registry.host(subject(subject.leaf - subject.tensor(change), len(change)))
         said = (change * map_).reshape(*change.shape[:2], -1).sum(-1)
         total = total + ((said - (here - found)[..., 0]) ** 2).sum(0)
     return total / count
@@ -181,12 +181,12 @@ def max_sensitivity(
 
     Source: Yeh et al., NeurIPS 2019 (arXiv:1901.09392), definition 3.1.
     """
-    function, count, size = find(method), _count("samples", samples), _positive("radius", radius)
+    function, count, size = find(method), check_count("samples", samples), _positive("radius", radius)
     if wrt is not None:
         options["wrt"] = wrt
     fixed = settled(model, x, of, wrt, plain(options))
     leaves, structure = flatten(x)
-    arrays = [_numpy(leaf) for leaf in leaves]
+    arrays = [registry.host(leaf) for leaf in leaves]
     here, rng, worst = _rows(function(model, x, fixed, **options)), np.random.default_rng(seed), 0.0
     for _ in range(count):
         moved = [a + rng.uniform(-size, size, a.shape).astype(a.dtype) if a.dtype.kind == "f" else a for a in arrays]
@@ -223,14 +223,14 @@ def gini(maps: Any) -> np.ndarray:
 
 def _curve(subject: Subject, maps: Any, steps: int, baseline: Any, insert: bool) -> Curve:
     _one_scalar(subject)
-    steps = _count("steps", steps)
+    steps = check_count("steps", steps)
     ranks, broad = _ranks(subject, _finite(maps))
     ends = np.round(np.linspace(0, ranks.shape[1], steps + 1))
     cover, found = covers(subject, baseline), []
     for part in subject.parts(steps + 1, "insertion" if insert else "deletion"):
         chosen = (ranks < ends[part, None, None]).astype(float).reshape(-1, subject.samples or 0, *broad)
         kept = subject.tensor(chosen if insert else 1 - chosen)
-        found.append(_numpy(subject(subject.leaf * kept + cover * (1 - kept), len(chosen)))[..., 0])
+        found.append(registry.host(subject(subject.leaf * kept + cover * (1 - kept), len(chosen)))[..., 0])
     return Curve(ends / ranks.shape[1], np.concatenate(found).T)
 
 
@@ -256,26 +256,15 @@ def _one_scalar(subject: Subject) -> Subject:
 
 def _rows(maps: Any) -> np.ndarray:
     """All maps of a sample in one row."""
-    arrays = [_numpy(a).astype(float) for a in flatten(maps)[0]]
+    arrays = [registry.host(a).astype(float) for a in flatten(maps)[0]]
     return np.concatenate([a.reshape(len(a), -1) for a in arrays], 1)
 
 
-def _numpy(value: Array) -> np.ndarray:
-    owner = registry.owner(value)
-    return np.asarray(owner.numpy(owner.detach(value)) if owner else value)
-
-
 def _finite(maps: Any) -> np.ndarray:
-    found = _numpy(maps).astype(float)
+    found = registry.host(maps).astype(float)
     if not np.isfinite(found).all():
         raise InputError("maps hold numbers that are not finite, which have no order")
     return found
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise OptionError(f"{name}={value!r}; expected an integer of at least 1")
-    return int(value)
 
 
 def _positive(name: str, value: Any) -> float:

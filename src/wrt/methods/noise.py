@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wrt.derive.choose import check_count
 from wrt.derive.inputs import accept, engine_of
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array
@@ -156,8 +157,7 @@ def _repetitions(repetitions: Any, noise: Any) -> int:
     """How many copies there are."""
     held = _length(noise)
     found = (held or REPETITIONS) if repetitions is None else repetitions
-    if isinstance(found, bool) or not isinstance(found, int | np.integer) or found < 1:
-        raise OptionError(f"repetitions={repetitions!r}; expected an integer of at least 1")
+    check_count("repetitions", found)
     if held not in (None, found):
         raise OptionError(f"repetitions={found}, but noise holds {held}; leave repetitions out")
     return int(found)

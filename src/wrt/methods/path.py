@@ -7,6 +7,7 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 
+from wrt.derive.choose import check_count
 from wrt.derive.job import Job
 from wrt.errors import InputError, OptionError, suggest
 from wrt.methods.baselines import background_of, baselines_of
@@ -166,7 +167,7 @@ def expected_gradients(
 
     Source: Erion et al., arXiv:1906.10670, equation 3.
     """
-    _check_count("samples", samples)
+    check_count("samples", samples)
 
     def draws(job: Job) -> Course:
         count = job.inputs.samples
@@ -182,7 +183,7 @@ def expected_gradients(
 
 def rule(quadrature: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights on the interval from 0 to 1."""
-    _check_count("steps", steps)
+    check_count("steps", steps)
     if quadrature not in RULES:
         raise OptionError(f"quadrature={quadrature!r} is not a choice.{suggest(str(quadrature), RULES)}")
     return RULES[quadrature](int(steps))
@@ -210,8 +211,3 @@ RULES: dict[str, Callable[[int], tuple[np.ndarray, np.ndarray]]] = {
     "trapezoid": _trapezoid,
     "riemann": _riemann,
 }
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise OptionError(f"{name}={value!r}; expected an integer of at least 1")

@@ -206,8 +206,7 @@ def _grid(cells: Any, sizes: Sequence[int]) -> Axes:
 
 
 def _given(masks: Any, sizes: Sequence[int]) -> np.ndarray:
-    owner = registry.owner(masks)
-    values = np.asarray(owner.numpy(masks) if owner else masks, float)
+    values = registry.host(masks).astype(float)
     if values.shape[1:] != tuple(sizes) or not len(values):
         raise InputError(f"masks have shape {values.shape}; expected (M, {', '.join(map(str, sizes))})")
     return values

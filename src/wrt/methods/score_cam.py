@@ -6,20 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Any, Unpack
 
-import numpy as np
-
 from wrt.derive.inputs import engine_of
 from wrt.derive.job import prepare
 from wrt.derive.layers import positions
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array, Engine
 from wrt.errors import InputError, SelectionError
-from wrt.methods.cam import grad_cam, positive_part, prepared
+from wrt.methods.cam import grad_cam, prepared
+from wrt.methods.filters import normalize
 from wrt.methods.gradient import guided_backprop
 from wrt.methods.masked import Subject, places
 from wrt.methods.method import Common, register
 from wrt.methods.resize import resized
 from wrt.methods.values import forward_of
+from wrt.rules import positive_part
 from wrt.select import Layer
 from wrt.trees import map_leaves
 
@@ -143,25 +143,10 @@ def _scores(subject: Subject, values: Array, spatial: int) -> Array:
     found = []
     for part in subject.parts(values.shape[1], "Score-CAM"):
         count = part.stop - part.start
-        masks = _scaled(home, resized(home, values[:, part], sizes, 2))
+        masks = normalize(resized(home, values[:, part], sizes, 2), lead=2)
         masks = home.moveaxis(home.reshape(masks, (-1, count, *broad)), 1, 0)
         found.append(subject(subject.leaf * masks, count))
     return home.concatenate(found)
-
-
-def _scaled(home: Engine, masks: Array) -> Array:
-    """Every map of (N, C, *sizes) from 0 to 1; zero where it is constant. (N * C, P)."""
-    rows = home.reshape(masks, (-1, math.prod(masks.shape[2:])))
-    low, high = -_highest(home, -rows), _highest(home, rows)
-    flat = high == low
-    flat = flat.astype(rows.dtype) if isinstance(rows, np.ndarray) else home.asarray(flat, home.dtype(rows))
-    return (rows - low) / (high - low + flat)
-
-
-def _highest(home: Engine, rows: Array) -> Array:
-    if isinstance(rows, np.ndarray):
-        return rows.max(1, keepdims=True)
-    return home.gather(rows, home.top(rows, 1))
 
 
 def _over_channels(home: Engine, maps: Array, leaf: Array, units: int, first: bool) -> Array:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wrt import select
+from wrt.derive.choose import check_count
 from wrt.derive.first import jacobian
 from wrt.derive.inputs import engine_of
 from wrt.derive.job import Options, prepare, with_extra
@@ -171,7 +172,7 @@ class JacobianNorm(Penalty):
     wrt: Any = None
 
     def __post_init__(self) -> None:
-        _check_count("projections", self.projections)
+        check_count("projections", self.projections)
 
     def __call__(
         self,
@@ -238,7 +239,7 @@ class SmallestK(Penalty):
 
     def __post_init__(self) -> None:
         if self.k is None or registry.owner(self.k) is None:
-            _check_count("k", self.k)
+            check_count("k", self.k)
 
     def __call__(self, model: Any, x: Any, y: Any = None) -> Array:
         engine, x = tensors(model, x)
@@ -383,11 +384,6 @@ class RightReasons(Penalty):
         masks = alike(engine, "mask", self.mask, x, leaves)
         masked = flat(engine, [g * m for g, m in zip(leaves, masks, strict=True)])
         return engine.mean(power_sum(engine, masked, 2), (0,))
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise OptionError(f"{name}={value!r}; expected an integer of at least 1")
 
 
 def _check_given(name: str, value: Any) -> None:
