@@ -149,3 +149,17 @@ def test_jumps_of_the_truth(truth, least, most):
     source = types.SimpleNamespace(outputs=("y",), truth=lambda arrays: [truth(arrays[0])])
     x = np.ones((5, 3))
     assert least <= exporting._jump(source, [x], [truth(x)]) <= most
+
+
+@pytest.mark.parametrize(
+    ("offs", "passes"), [([0.05, 0.0], True), ([0.05] * exporting.DRAWS, False), ([0.5, 0.0], False)]
+)
+def test_other_samples_only_for_what_may_be_a_kink(offs, passes):
+    """Off by 5 % on some samples and right on others: a kink. Off on all, or by half: another function."""
+    port = types.SimpleNamespace(name="x", dtype="float32")
+    source = types.SimpleNamespace(
+        outputs=("y",), inputs=(port,), like=(np.ones((2, 3), np.float32),), truth=lambda arrays: [arrays[0] ** 2]
+    )
+    left = iter(offs)
+    error, _ = exporting._off(lambda fed: {"y": fed["x"] ** 2 * (1 + next(left))}, exporting.ONNX, source, 5, 1e-4)
+    assert (error <= 1e-4) == passes

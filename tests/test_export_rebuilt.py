@@ -86,7 +86,7 @@ def resnet(path):
         (found,) = run(path, {onnx_input(path): x}).values()
         errors += list(map(error, found, wrt.gradient(model, x, of=3)))
     assert np.median(errors) < 1e-5
-    assert max(errors) < 1e-2
+    assert max(errors) < 1e-1
 
 
 def onnx_input(path):
