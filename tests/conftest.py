@@ -26,7 +26,8 @@ if ENGINE == "jax":
     jax.config.update("jax_enable_x64", True)
 
 if ENGINE != "torch":
-    collect_ignore = ["test_export_operators.py", "test_example_mnist.py"]  # long; the same on every engine
+    # long, the same on every engine; or about torch alone
+    collect_ignore = ["test_export_operators.py", "test_example_mnist.py", "test_captum.py"]
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
