@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ class Options:
     training: bool = False
     rules: Mapping[str, Rule] | None = None
     with_values: bool = False  # the tensors of wrt= come behind the outputs
+    affine: bool = False  # layers of wrt= are affine, reached before their activations; their values are for zeros
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,16 @@ def prepare(model: Any, x: Any, of: Any, wrt: Any, what: str, options: Options) 
     if inputs.host:
         inp.warn_not_finite(inputs)
     ruled = rules.parse(options.rules)
-    problem = Problem(
-        network, inputs.structure, _without_data(target), chosen, options.training, ruled, options.with_values
-    )
+    flags = options.training, ruled, options.with_values, options.affine
+    problem = Problem(network, inputs.structure, _without_data(target), chosen, *flags)
     graph = needs_graph(network.engine, inputs, options)
     request = _request(options, ruled)
-    way = options.training, options.with_values
-    how = (what, request, graph, way, tuple((name, identity(rule)) for name, rule in ruled))
-    key = (target.key, chosen, inputs.signature, how, network.fingerprint())
+    way = options.training, options.with_values, options.affine, tuple((name, identity(rule)) for name, rule in ruled)
+    question = (target.key, chosen, inputs.signature, way, network.fingerprint())
+    key = (question, what, request, graph)
     recipe = adapted.cache.get(key)
     if recipe is None:
-        recipe = adapted.cache[key] = _recipe(adapted, problem, inputs, what, request, graph)
+        recipe = adapted.cache[key] = _recipe(adapted, problem, inputs, question, what, request, graph)
     if network.batch is None:  # the recipe may come from a call with fewer samples
         recipe = dataclasses.replace(recipe, plan=resized(recipe.plan, inputs.samples, options.request))
     labels = _labels(recipe, target)
@@ -117,12 +117,16 @@ def _request(options: Options, ruled: rules.Rules) -> Request:
     return dataclasses.replace(options.request, mode="reverse") if ruled else options.request
 
 
-def _recipe(adapted: Adapted, problem: Problem, inputs: Inputs, what: str, request: Request, graph: bool) -> Recipe:
+def _recipe(
+    adapted: Adapted, problem: Problem, inputs: Inputs, question: Hashable, what: str, request: Request, graph: bool
+) -> Recipe:
     network, engine = adapted.network, adapted.network.engine
     example = example_of(network, inputs)
     labels = _example_labels(problem.target, engine, example)
     state = adapted.state(False)
-    shapes = inspect(problem, state, example, labels)
+    shapes = adapted.cache.get(question)  # the same for a Jacobian and for products
+    if shapes is None:
+        shapes = adapted.cache[question] = inspect(problem, state, example, labels)
     diff, fixed = diff_of(problem, example, shapes.sites)
 
     def push_problem() -> str:
