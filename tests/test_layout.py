@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "analysis": KERNEL | {"results"},
     "results": {"errors", "trees"},
     "plots": {"errors", "results"},
-    "testing": KERNEL | {""},
+    "testing": KERNEL | {"", "methods"},
     "io": GROUND | {"models"},
     "__main__": {"cli"},
     "cli": {"", "demo", "errors", "io", "plots", "progress"},

@@ -18,10 +18,7 @@ register(
 )(gradient)
 
 
-@register(
-    paper="Springenberg et al., Striving for simplicity: the all convolutional net, ICLR workshop 2015",
-    invariants={"zero on constants"},
-)
+@register(paper="Springenberg et al., Striving for simplicity: the all convolutional net, ICLR workshop 2015")
 def guided_backprop(
     model: Any, x: Any, of: Any = None, *, wrt: Any = None, with_output: bool = False, **options: Unpack[Common]
 ) -> Any:
@@ -54,10 +51,7 @@ def guided_backprop(
     return _ruled(model, x, of, wrt, guided, with_output, options)
 
 
-@register(
-    paper="Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014",
-    invariants={"zero on constants"},
-)
+@register(paper="Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014")
 def deconvnet(
     model: Any, x: Any, of: Any = None, *, wrt: Any = None, with_output: bool = False, **options: Unpack[Common]
 ) -> Any:

@@ -1,4 +1,4 @@
-"""The public test kit: functions with known derivatives, and a check of an engine against its protocol.
+"""The public test kit: functions with known derivatives, a check of an engine against its protocol, and of a method.
 
 Adding an engine of one's own takes a class that follows `wrt.engines.base.Engine`, and two calls:
 
@@ -7,9 +7,12 @@ Adding an engine of one's own takes a class that follows `wrt.engines.base.Engin
 
     check_engine(MyEngine(), module=my_array_library)  # raises AssertionError, naming everything that is wrong
     registry.register(MyEngine())
+
+What the record of a method promises is checked by `check_method("name")`.
 """
 
 from wrt.testing.engines import check_engine as check_engine
+from wrt.testing.methods import Net as Net, check_method as check_method
 from wrt.testing.scenarios import (
     Namespace as Namespace,
     Scenario as Scenario,
