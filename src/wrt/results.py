@@ -62,6 +62,11 @@ class Support:
     counts: np.ndarray
     threshold: float
 
+    @property
+    def inputs(self) -> int:
+        """The number of inputs there are, of which `counts` matter."""
+        return sum(leaf[0].size for leaf in flatten(self.mask)[0]) // max(1, self.counts[0].size)
+
     def shared(self, labels: Any = None) -> Any:
         """Inputs that no sample depends on, `(*in)`; or none of a class, a dict by label, for `labels (N,)`.
 
@@ -81,8 +86,7 @@ class Support:
 
     def __repr__(self) -> str:
         low, middle, high = np.percentile(self.counts, (0, 50, 100))
-        total = sum(leaf[0].size for leaf in flatten(self.mask)[0]) // max(1, self.counts[0].size)
         return (
-            f"Support: {middle:g} of {total} inputs matter in the median of {len(self.counts)} samples "
+            f"Support: {middle:g} of {self.inputs} inputs matter in the median of {len(self.counts)} samples "
             f"({low:g} to {high:g}), threshold {self.threshold:g}"
         )

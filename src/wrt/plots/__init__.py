@@ -1,3 +1,4 @@
 """Pictures of results; matplotlib is imported when the first one is drawn."""
 
 from wrt.plots.maps import maps as maps
+from wrt.plots.support import support as support
