@@ -31,6 +31,7 @@ class Problem:
     training: bool = False
     rules: Rules = ()
     with_values: bool = False  # the tensors of `wrt` come with the outputs
+    affine: bool = False  # layers of `wrt` are affine, reached before their activations; their values are for zeros
 
     def function(
         self, state: Arrays, fixed: Arrays, labels: Array | None, note: dict[str, Any] | None = None
@@ -68,16 +69,17 @@ class Problem:
 
     def _values(self, diff: Arrays, taps: Taps) -> Arrays:
         pairs = zip(self.wrt.chosen, diff, strict=True)
-        return [d if isinstance(chosen, int) else taps.seen[chosen] for chosen, d in pairs]
+        seen = {site: constant for site, (_, constant) in taps.affine.items()} if self.affine else taps.seen
+        return [d if isinstance(chosen, int) else seen[chosen] for chosen, d in pairs]
 
     def _place(self, diff: Arrays, fixed: Arrays, look: bool) -> tuple[Arrays, Taps]:
         """Chosen inputs go to their place among the fixed ones, chosen layers become something added."""
         want_logit = look or self.target.source == "logit"
-        watch = self.target.watch + (self.wrt.sites if self.with_values else ())
+        watch = self.target.watch + (self.wrt.sites if self.with_values and not self.affine else ())
         taps = Taps(watch=watch, want_logit=want_logit, training=self.training, rules=self.rules)
         inputs = dict(enumerate(diff))
         chosen = {c: inputs[i] for i, c in enumerate(self.wrt.chosen)}
-        taps.add = {site: chosen[site] for site in self.wrt.sites}
+        setattr(taps, "before" if self.affine else "add", {site: chosen[site] for site in self.wrt.sites})
         rest = iter(fixed)
         count = len(fixed) + len(self.wrt.inputs)
         return [chosen[i] if i in chosen else next(rest) for i in range(count)], taps
@@ -224,7 +226,7 @@ def _check_connected(problem: Problem, facts: Facts, structure: Structure) -> No
     if not facts.shapes:
         raise SelectionError("the model has no output to differentiate")
     for k, chosen in enumerate(problem.wrt.chosen):
-        if not any(row[k] for row in facts.connected):
+        if not problem.affine and not any(row[k] for row in facts.connected):
             path = problem.structure.paths()[chosen] if isinstance(chosen, int) else ()
             what = f"input {path_name(path)!r}" if isinstance(chosen, int) else f"layer {chosen[0]!r}"
             raise DependenceError(
@@ -254,10 +256,11 @@ def _layer_shapes(problem: Problem, state: Arrays, example: Arrays) -> dict[Site
     engine, found = problem.network.engine, {}
 
     def look(_: Arrays) -> Arrays:
-        taps = Taps(watch=sites)
+        taps = Taps(before=dict.fromkeys(sites, 0.0)) if problem.affine else Taps(watch=sites)
         problem.network.apply(state, unflatten(problem.structure, example), taps)
-        found.update({site: (tuple(v.shape), engine.dtype(v)) for site, v in taps.seen.items()})
-        return list(taps.seen.values())
+        seen = {site: value for site, (value, _) in taps.affine.items()} if problem.affine else taps.seen
+        found.update({site: (tuple(v.shape), engine.dtype(v)) for site, v in seen.items()})
+        return list(seen.values())
 
     try:
         engine.inspect(look, [])

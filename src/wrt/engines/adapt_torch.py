@@ -42,6 +42,10 @@ CONVOLUTIONS = (
     torch.nn.ConvTranspose3d,
 )
 
+EMBEDDINGS = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+NORMALIZATIONS = (torch.nn.modules.batchnorm._NormBase,)  # affine where they use statistics of the training
+AFFINE = (torch.nn.Linear, *CONVOLUTIONS, *EMBEDDINGS, *NORMALIZATIONS)
+
 
 def weights(module: torch.nn.Module, live: bool) -> Arrays:
     """Parameters and buffers as they are now."""
@@ -68,8 +72,10 @@ def adapt(module: torch.nn.Module) -> Network:
         dtype=next((_name(v) for v in _tensors(module).values() if v.is_floating_point()), None),
         like=lambda: next(iter(_tensors(alive()).values()), None),
         layers=lambda: [name for name, _ in alive().named_modules() if name],
-        embeddings=lambda: _of_kind(alive(), (torch.nn.Embedding, torch.nn.EmbeddingBag)),
+        embeddings=lambda: _of_kind(alive(), EMBEDDINGS),
         convolutions=lambda: _of_kind(alive(), CONVOLUTIONS),
+        affine=lambda: _affine(alive()),
+        owners=lambda: [name.rpartition(".")[0] for name in _tensors(alive())],
         kind="torch",
         channels_first=True,
     )
@@ -130,6 +136,9 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
 def _hooked(module: torch.nn.Module, taps: Taps) -> Iterator[None]:
     """Put the taps on, for one call, as forward hooks that are taken off again whatever happens."""
     with contextlib.ExitStack() as stack:
+        for name in {name for name, _ in taps.before}:
+            handle = _find(module, name).register_forward_hook(_affine_hook(name, taps), with_kwargs=True)
+            stack.callback(handle.remove)
         for name in taps.names:
             handle = _find(module, name).register_forward_hook(_hook(name, taps))
             stack.callback(handle.remove)
@@ -181,6 +190,32 @@ def _hook(name: str, taps: Taps) -> Any:
         if not isinstance(value, torch.Tensor):
             return taps.several(name)
         return taps.visit(name, value).clone()  # the next module may write into it
+
+    return hook
+
+
+def _affine(module: torch.nn.Module) -> dict[str, int | None]:
+    """Modules that are affine in inference and add something, and the axis of their channels."""
+    found = {name: inner for name, inner in module.named_modules() if isinstance(inner, AFFINE) and _adds(inner)}
+    last = (torch.nn.Linear, *EMBEDDINGS)
+    return {name: -1 if isinstance(inner, last) else 1 for name, inner in found.items()}
+
+
+def _adds(module: Any) -> bool:
+    if isinstance(module, NORMALIZATIONS):
+        return module.running_mean is not None
+    return isinstance(module, EMBEDDINGS) or module.bias is not None
+
+
+def _affine_hook(name: str, taps: Taps) -> Any:
+    def hook(module: torch.nn.Module, args: Any, kwargs: Any, value: Array) -> Array:
+        if isinstance(module, EMBEDDINGS):  # there is no derivative on the way in: all of it is constant
+            constant = value
+        else:
+            first, *rest = args or (kwargs["input"],)
+            others = {key: a for key, a in kwargs.items() if key != "input"}
+            constant = module.forward(torch.zeros_like(first[:1]), *rest, **others)
+        return taps.enter(name, value, constant).clone()  # the next module may write into it
 
     return hook
 

@@ -30,6 +30,9 @@ class Taps:
     rules: Rules = ()
     switch: Switch = field(default_factory=Switch)
     ruled: set[str] = field(default_factory=set)  # names of the rules that found something
+    before: dict[Site, Array] = field(default_factory=dict)  # what to add to affine layers before their activation
+    affine: dict[Site, tuple[Array, Array]] = field(default_factory=dict)  # their values there, and those for zeros
+    entered: dict[str, int] = field(default_factory=dict)
 
     @property
     def names(self) -> set[str]:
@@ -44,6 +47,15 @@ class Taps:
                 value = value + self.add[site]
             if site in self.watch:
                 self.seen[site] = value
+        return value
+
+    def enter(self, name: str, value: Array, constant: Array) -> Array:
+        """An affine layer has produced `value`, which goes into its activation, and `constant` of a sample of zeros."""
+        site = name, self.entered.get(name, 0)
+        self.entered[name] = site[1] + 1
+        if site in self.before:
+            value = value + self.before[site]
+            self.affine[site] = value, constant
         return value
 
     def several(self, name: str) -> None:
@@ -62,6 +74,8 @@ class Taps:
                 )
             if call is not None and call >= count:
                 raise SelectionError(f"layer {name!r} has no call number {call}: it is called {count} time(s)")
+        for name, call in set(self.before) - set(self.affine):
+            raise SelectionError(f"layer {name!r} has no call number {call} this time: the model's calls vary with x")
 
     def logit_of(self, output: Array) -> Array | None:
         """The value before the activation that produced `output`, if one was seen."""
@@ -101,6 +115,8 @@ class Network:
     embeddings: Callable[[], list[str]] = list
     convolutions: Callable[[], list[str]] = list
     rectifiers: Callable[[], list[str]] = list  # layers of several operators that rules can only name
+    affine: Callable[[], dict[str, int | None]] = dict  # layers that are affine in inference: axes of their channels
+    owners: Callable[[], list[str]] = list  # the layer that each weight belongs to
     fingerprint: Callable[[], Hashable] = lambda: None
     batch: int | None = None  # a batch size built into the model
     kind: str = "function"

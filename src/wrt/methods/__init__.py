@@ -7,6 +7,7 @@ from wrt.methods.cam import (
     hires_cam as hires_cam,
     layer_cam as layer_cam,
 )
+from wrt.methods.full_gradient import full_gradient as full_gradient
 from wrt.methods.gradient import (
     deconvnet as deconvnet,
     gradient as gradient,
