@@ -12,7 +12,7 @@ from subjects import close, keras_tolerance, tensor
 
 import wrt
 from wrt import methods
-from wrt.errors import InputError, OptionError, SelectionError
+from wrt.errors import DtypeError, InputError, OptionError, SelectionError
 
 RNG = np.random.default_rng(5)
 N, UNITS = 3, 3
@@ -411,3 +411,19 @@ def test_nothing_of_the_caller_changes():
     methods.rise(net.keras(), x, pairs, masks=9, cells=2)
     np.testing.assert_array_equal(x, net.x)
     np.testing.assert_array_equal(pairs, PAIRS)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "tensor"])
+def test_token_ids_are_covered_by_a_padding_token(kind):
+    """A sum of the tokens' own numbers: each token loses the difference to the padding's."""
+    worth = np.array([0.5, 1.0, -2.0, 4.0])
+    words = L.Embedding(4, 1, name="words", weights=[worth[:, None]])
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), words, L.Lambda(lambda e: keras.ops.sum(e, 1))])
+    ids = np.array([[1, 2, 3], [3, 0, 0]], "int32")
+    x = ids if kind == "numpy" else keras.ops.convert_to_tensor(ids)
+    maps = wrt.methods.occlusion(model, x, wrt="words", window=1)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(maps), worth[ids] - worth[0], atol=1e-6)
+    with pytest.raises(InputError, match=r"baseline=0.5: the input holds integers"):
+        wrt.methods.occlusion(model, ids, wrt="words", window=1, baseline=0.5)
+    with pytest.raises(DtypeError, match=r"cannot be dimmed .* use wrt.methods.occlusion"):
+        wrt.methods.rise(model, ids, wrt="words")

@@ -145,7 +145,7 @@ def _one(value: Any, x: Any, resize: Any, lead: int, channels_first: bool) -> An
     engine = registry.owner(value) or registry.engine("reference")
     shape, whole = tuple(value.shape[lead:]), tuple(x.shape[1:])
     if isinstance(resize, str):
-        sizes = whole[1:] if channels_first else whole[:-1]
+        sizes = _spatial(x, channels_first)
         coarse = len(shape) == len(sizes) and shape != whole and shape != sizes
         return resized(engine, value, sizes, lead) if coarse else value
     sizes = _sizes(resize)
@@ -153,6 +153,13 @@ def _one(value: Any, x: Any, resize: Any, lead: int, channels_first: bool) -> An
     if len(sizes) != rank or len(shape) not in (rank, rank + 1):
         raise InputError(f"resize={resize!r}: maps of shape {shape} have no {len(sizes)} spatial axes")
     return resized(engine, value, sizes, lead + (len(shape) > rank and channels_first))
+
+
+def _spatial(x: Any, channels_first: bool) -> tuple[int, ...]:
+    """The sizes of an input without its channels, which token ids do not have."""
+    if "int" in str(x.dtype) and len(x.shape) == 2:
+        return (x.shape[1],)
+    return tuple(x.shape[2:] if channels_first else x.shape[1:-1])
 
 
 def _sizes(resize: Any) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wrt.derive.first import check_scalar
-from wrt.derive.job import Options, prepare
+from wrt.derive.job import Job, Options, prepare
 from wrt.engines import registry
 from wrt.engines.base import Array
 from wrt.errors import InputError, OptionError, SelectionError
@@ -32,17 +32,19 @@ class Subject:
         check_scalar(job, of)
         if len(job.recipe.shapes.outs) != 1:
             raise SelectionError(f"of={of!r} chooses from several outputs; choose one with wrt.output(name, unit)")
-        self.number = _input(job.recipe.problem.wrt.chosen, wrt)
+        self.number = _input(job, wrt)
+        self.respect = self.number if isinstance(job.recipe.problem.wrt.chosen[0], int) else wrt
         self.leaves, self.structure = job.inputs.leaves, job.inputs.structure
         self.model, self.options = model, dataclasses.replace(options, progress=False)
         self.host, self.samples, self.progress = job.inputs.host, job.inputs.samples, options.progress
         self.home = registry.engine("reference") if self.host else job.engine
         self.first = job.adapted.network.channels_first
-        self.of = settled(model, x, of, self.number, self.options)
+        self.of = settled(model, x, of, self.respect, self.options)
         self.leaf = self._floating(job.inputs.leaves[self.number], job.inputs.dtypes[self.number])
         self.shape = tuple(self.leaf.shape[1:])
         if not self.shape:
             raise InputError("x has one number per sample, so no part of it can be changed; expected (N, *in)")
+        self.whole = "int" in job.inputs.dtypes[self.number]
         units = job.recipe.shapes.outs[0]
         self.units = () if of is None else units  # one scalar that nobody had to choose has no axis
 
@@ -56,7 +58,7 @@ class Subject:
         leaves = [self.home.concatenate([leaf] * count) for leaf in self.leaves]
         leaves[self.number] = self.home.reshape(versions, (-1, *self.shape))
         x, of = unflatten(self.structure, leaves), _repeated(self.of, count)
-        found = outputs_of(self.model, x, of, self.number, self.options)
+        found = outputs_of(self.model, x, of, self.respect, self.options)
         return self.home.reshape(found, (count, -1, math.prod(self.units)))
 
     def here(self) -> Array:
@@ -75,28 +77,31 @@ class Subject:
                 yield slice(start, stop)
                 advance(stop - start)
 
-    def tensor(self, array: np.ndarray) -> Array:
-        """NumPy values in the kind of the input."""
-        if self.host:
-            return array.astype(self.leaf.dtype)
-        return self.home.asarray(array, self.home.dtype(self.leaf), self.leaf)
+    def tensor(self, array: np.ndarray, like: Array | None = None) -> Array:
+        """NumPy values in the kind of the input, or of another array."""
+        like = self.leaf if like is None else like
+        return array.astype(like.dtype) if self.host else self.home.asarray(array, self.home.dtype(like), like)
 
     def shaped(self, rows: Array, sizes: Sequence[int]) -> Array:
         """From (N, K, S) to `(N, *units, *in)`: one value for all channels, whose size is 1 in `sizes`."""
         maps = self.home.reshape(rows, (-1, *self.units, *sizes))
-        return maps * self.tensor(np.ones(self.shape))
+        return maps * self.tensor(np.ones(self.shape), maps)
 
     def outputs(self, values: Array) -> Array:
         """From (N, K) to `(N, *units)`."""
         return self.home.reshape(values, (-1, *self.units))
 
 
-def _input(chosen: Sequence[Any], wrt: Any) -> int:
+def _input(job: Job, wrt: Any) -> int:
+    """The number of the input that is changed; token ids are named by the embedding layer that they go through."""
+    chosen = job.recipe.problem.wrt.chosen
     if len(chosen) != 1:
         raise SelectionError(f"x has {len(chosen)} inputs; say which one is changed by wrt=, its index or name")
-    if not isinstance(chosen[0], int):
+    if isinstance(chosen[0], int):
+        return chosen[0]
+    if [True] != ["int" in dtype for dtype in job.inputs.dtypes]:
         raise SelectionError(f"wrt={wrt!r} is a layer; only inputs can be changed: choose an input's index or name")
-    return chosen[0]
+    return 0
 
 
 def _repeated(of: Any, count: int) -> Any:
@@ -115,9 +120,13 @@ def covers(subject: Subject, baseline: Any) -> Array:
     """What takes the place of parts of the input.
 
     Raises:
-        InputError: a baseline of another shape.
+        InputError: a baseline of another shape, or of fractions where the input holds integers.
     """
     value = baseline if registry.owner(baseline) else np.asarray(baseline, float)
+    if subject.whole and isinstance(value, np.ndarray) and (value % 1).any():
+        raise InputError(
+            f"baseline={baseline!r}: the input holds integers; expected such, as the id of a padding token"
+        )
     shape, wanted = tuple(value.shape), (subject.samples, *subject.shape)
     if shape not in ((), subject.shape, wanted):
         raise InputError(f"baseline has shape {shape}; expected a number, {subject.shape} or {wanted}")

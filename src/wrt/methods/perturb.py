@@ -10,7 +10,7 @@ import numpy as np
 
 from wrt.engines import registry
 from wrt.engines.base import Array
-from wrt.errors import InputError, OptionError
+from wrt.errors import DtypeError, InputError, OptionError
 from wrt.methods.masked import Subject, covers, per_axis, places
 from wrt.methods.method import Common, options_of, register
 from wrt.methods.resize import matrix
@@ -45,7 +45,8 @@ def occlusion(
         model: a Keras model, a `torch.nn.Module`, or a function of arrays.
         x: an array `(N, *in)`, or a dict, list or tuple of them.
         of: the scalar, in the forms of `wrt.gradient`; `"max"` and `wrt.top(k)` choose at `x`.
-        wrt: the input that is covered, by index or name; needed where there are several.
+        wrt: the input that is covered, by index or name; needed where there are several. For token ids the embedding
+            layer: ids are then covered by the baseline, the id of a padding token.
         window: size of the windows, one for every spatial axis or the same for all; by default an eighth of each. With
             one more number than spatial axes it says how many channels are covered at a time, too.
         stride: distance between windows; by default their size.
@@ -75,7 +76,7 @@ def occlusion(
         kept = subject.tensor(1 - mask)[:, None]
         found = subject(subject.leaf * kept + cover * (1 - kept), len(mask))
         total = total + _spread(subject, here - found, mask)
-    counts = subject.tensor(_counts(subject.shape, axes, sizes, starts).reshape(-1))
+    counts = subject.tensor(_counts(subject.shape, axes, sizes, starts).reshape(-1), total)
     maps = subject.shaped(total / counts, [s if a in axes else 1 for a, s in enumerate(subject.shape)])
     return (maps, subject.outputs(here)) if with_output else maps
 
@@ -119,6 +120,7 @@ def rise(
 
     Raises:
         OptionError: no masks, a probability outside of 0 to 1, or more cells than entries.
+        DtypeError: the input holds integers.
         InputError: masks of another shape than the spatial axes of `x`.
 
     Example:
@@ -130,6 +132,8 @@ def rise(
     Source: Petsiuk et al., BMVC 2018, equation 6 and section 3.2.
     """
     subject = Subject(model, x, of, wrt, options_of(options))
+    if subject.whole:
+        raise DtypeError("x holds integers, which cannot be dimmed by a mask; use wrt.methods.occlusion")
     axes = places(subject.shape, subject.first)
     sizes = [subject.shape[a] for a in axes]
     if not 0 < probability <= 1:
@@ -152,7 +156,7 @@ def rise(
 
 def _spread(subject: Subject, values: Array, mask: np.ndarray) -> Array:
     """(N, K, S): the sum over the versions of their values (P, N, K) on their masks (P, ...)."""
-    return subject.home.moveaxis(values, 0, 2) @ subject.tensor(mask.reshape(len(mask), -1))
+    return subject.home.moveaxis(values, 0, 2) @ subject.tensor(mask.reshape(len(mask), -1), values)
 
 
 def _windows(subject: Subject, window: Any, stride: Any) -> tuple[Axes, Axes, list[range]]:
