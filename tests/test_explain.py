@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import torch
 from conftest import ENGINE
 from keras import layers as L
 from subjects import array, close, function_net, keras_net, keras_tolerance, points, tensor, truth, value
@@ -174,6 +175,64 @@ def test_one_sample_of_any_rank_and_a_named_output(kind):
     close(explanation.info["completeness_gap"], np.zeros(1), 1e-4)
     low = array(model(0 * x)["kind"])[0, wanted.argmax()]
     close(explanation.maps.sum(), wanted.max() - low, 1e-4)
+
+
+def nest():
+    """The engine's own functions of trees: map, and the leaves."""
+    if ENGINE == "tensorflow":
+        import tensorflow
+
+        return tensorflow.nest.map_structure, tensorflow.nest.flatten
+    if ENGINE == "jax":
+        import jax
+
+        return jax.tree.map, jax.tree.leaves
+    return torch.utils._pytree.tree_map, torch.utils._pytree.tree_leaves
+
+
+@pytest.mark.parametrize("kind", [np.asarray, tensor])
+def test_an_explanation_is_a_tree_of_arrays(kind):
+    found = wrt.explain("integrated_gradients", function_net(), kind(X), LABELS)
+    map_, leaves = nest()
+    twice = map_(lambda a: 2 * a, found)
+    assert isinstance(twice, Explanation)
+    close(twice.outputs, 2 * array(found.outputs), 1e-12)
+    close(twice.maps, 2 * array(found.maps), 1e-12)
+    close(twice.info["completeness_gap"], 2 * array(found.info["completeness_gap"]), 1e-12)
+    assert [tuple(a.shape) for a in leaves(found)] == [(5,), (5, 3), (5,)]
+
+
+def test_compiled_functions_return_and_take_explanations():
+    f, x = function_net(), tensor(X)
+    wanted = wrt.explain("gradient", f, X, 1, postprocess=None)
+
+    def explained(x):
+        return wrt.explain("gradient", f, x, 1, postprocess=None)
+
+    def total(explanation):
+        return explanation.maps + 0 * explanation.outputs[:, None]
+
+    found, taken = explained_and_taken(explained, total, x)
+    assert isinstance(found, Explanation)
+    for maps in (found.maps, taken):
+        close(maps, wanted.maps, 1e-12)
+    close(found.outputs, wanted.outputs, 1e-12)
+
+
+def explained_and_taken(explained, total, x):
+    """Through the engine's own compiler; torch's functional transformation stands in for it."""
+    if ENGINE == "tensorflow":
+        import tensorflow
+
+        found = tensorflow.function(explained, autograph=False)(x)
+        return found, tensorflow.function(total)(found)
+    if ENGINE == "jax":
+        import jax
+
+        found = jax.jit(explained)(x)
+        return found, jax.jit(total)(found)
+    found, _ = torch.func.jvp(explained, (x,), (x,))
+    return found, torch.func.vjp(total, found)[0]
 
 
 # --- smooth

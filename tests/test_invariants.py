@@ -86,10 +86,10 @@ def test_all_problems_are_listed():
 def test_mistakes():
     with pytest.raises(OptionError, match=r"no registered method.*invariants="):
         check_method(lambda model, x, of: x)
-    with pytest.raises(OptionError, match=r"unknown invariant 'symetry'.*'symmetry'"):
-        check_method("gradient", invariants=["symetry"])
-    with pytest.raises(OptionError, match="method='gradiant'"):
-        check_method("gradiant")
+    with pytest.raises(OptionError, match=r"unknown invariant 'symmetries'.*'symmetry'"):
+        check_method("gradient", invariants=["symmetries"])
+    with pytest.raises(OptionError, match="method='gradient_'"):
+        check_method("gradient_")
 
 
 def test_the_example_of_the_documentation():

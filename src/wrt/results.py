@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 
 from wrt.errors import InputError
-from wrt.trees import flatten, unflatten
+from wrt.trees import flatten, node, unflatten
 
 
+@node
 @dataclass(frozen=True)
 class Explanation:
     """Maps and the outputs that they explain; unpacks as `outputs, maps`.
+
+    A tree of arrays to `jax.tree`, `torch.utils._pytree` and `tf.nest`, so that `jax.jit`, `torch.func` and
+    `tf.function` take it as an argument and return it.
 
     Attributes:
         outputs: the chosen outputs, `(N,)`, or `(N, K)` for K units.

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 Path = tuple[str | int, ...]
+Kind = TypeVar("Kind", bound=type)
+
+NODES: list[type] = []  # an engine tells its framework of them when it is loaded
+
+
+def node(kind: Kind) -> Kind:
+    """A dataclass that the frameworks take apart into its fields, in their functions of trees and compiled ones."""
+    NODES.append(kind)
+    return kind
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,10 @@ from wrt.engines import jax_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.engines.jax_pooling import fast_pooling
 from wrt.rules import Rule, Switch
+from wrt.trees import NODES
+
+for _kind in NODES:
+    jax.tree_util.register_dataclass(_kind)
 
 
 class JaxEngine:

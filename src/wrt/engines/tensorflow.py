@@ -15,6 +15,11 @@ from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.engines.tensorflow_gradients import differentiable, wrong_push
 from wrt.errors import reason
 from wrt.rules import Rule, Switch
+from wrt.trees import NODES
+
+for _kind in NODES:  # the protocol of tf.nest
+    _kind.__tf_flatten__ = lambda self: ((), tuple(vars(self).values()))  # type: ignore[attr-defined]
+    _kind.__tf_unflatten__ = classmethod(lambda cls, _, fields: cls(*fields))  # type: ignore[attr-defined]
 
 ZERO = tf.UnconnectedGradients.ZERO
 WEIGHTS = ("Const", "Placeholder", "ReadVariableOp")  # operators whose results are there once, whatever the batch

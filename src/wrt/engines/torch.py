@@ -17,6 +17,10 @@ from wrt.engines import torch_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
 from wrt.errors import reason
 from wrt.rules import Rule, Switch
+from wrt.trees import NODES
+
+for _kind in NODES:
+    torch.export.register_dataclass(_kind, serialized_type_name=f"wrt.{_kind.__name__}")
 
 
 class TorchEngine:
