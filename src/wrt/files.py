@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from wrt.errors import FileError
@@ -59,6 +59,37 @@ def whole_folder(path: str | os.PathLike[str], mark: str) -> Iterator[Path]:
     finally:
         for rest in (part, old):
             shutil.rmtree(rest, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def joined_folder(path: str | os.PathLike[str], names: Sequence[str], ours: Collection[str] = ()) -> Iterator[Path]:
+    """Yields a temporary folder, whose files `names` take their places in the folder `path` at the end.
+
+    What else is in the folder stays, but for those of `ours`, an earlier run, that are not among the names.
+
+    Raises:
+        FileError: a file of one of these names is there and not ours; `path` is a file, or its folder is missing or
+            cannot be written.
+    """
+    path = Path(path) if Path(path).name else Path(path).resolve()
+    if path.exists() and not path.is_dir():
+        raise FileError(f"{path}: is a file; expected the name of a folder")
+    for name in names:
+        if name not in ours and (path / name).exists():
+            raise FileError(f"{path / name}: is there already and of no earlier run; choose another folder")
+    part = _beside(path)
+    try:
+        with failures_of(path):
+            part.mkdir()
+        yield part
+        with failures_of(path):
+            path.mkdir(exist_ok=True)
+            for name in names:
+                os.replace(part / name, path / name)
+            for name in {*ours} - {*names}:
+                (path / name).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _exchange(part: Path, path: Path, old: Path) -> None:

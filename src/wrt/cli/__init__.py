@@ -1,4 +1,4 @@
-"""The command line: `wrt demo`, `wrt jacobian`, `wrt gradient`, `wrt export`, `wrt check`."""
+"""The command line: `wrt demo`, `wrt jacobian`, `wrt gradient`, `wrt explain`, `wrt export`, `wrt check`."""
 
 from __future__ import annotations
 

@@ -8,12 +8,29 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 import wrt
 from wrt import demo as demonstration
 from wrt.cli import options
+from wrt.cli.common import (
+    BatchSize,
+    Chunk,
+    Data,
+    Engine,
+    Key,
+    Memory,
+    Mode,
+    Model,
+    Of,
+    Out,
+    Trust,
+    Wrt,
+    in_words,
+    say,
+    show,
+)
+from wrt.cli.explain import explain
 from wrt.errors import WrtError, WrtWarning
 from wrt.io import output_file, read_arrays
 
@@ -47,43 +64,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-Model = Annotated[Path, typer.Argument(help="A .keras or .h5 file, or a .pt2 file of torch.export with --trust.")]
-Data = Annotated[Path, typer.Argument(help="The inputs, axis 0 samples: .npy, or .npz (several: by name).")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Where to write: .npz (with the outputs), or .npy.")]
-Of = Annotated[str | None, typer.Option("--of", metavar="UNIT", help=f"What is differentiated: {options.OF}.")]
-Wrt = Annotated[
-    list[str] | None,
-    typer.Option("--wrt", metavar="INPUT", help="With respect to what: an input's name or number, or layer:NAME."),
-]
-Key = Annotated[str | None, typer.Option(help="The array to take from an .npz file.")]
-Mode = Annotated[str, typer.Option(help="auto, reverse or forward.")]
-BatchSize = Annotated[int | None, typer.Option(help="Samples at a time; the plan chooses otherwise.")]
-Chunk = Annotated[int | None, typer.Option(help="Seeds at a time; the plan chooses otherwise.")]
-Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="The most to take, such as 2GiB.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Load a file that can run code: Lambda layers, .pt2.")]
-Engine = Annotated[
-    str | None,
-    typer.Option(
-        help="What Keras runs on: jax, torch or tensorflow. Otherwise KERAS_BACKEND decides, "
-        "or the first that is installed of torch, jax, tensorflow."
-    ),
-]
-
-
-def say(text: str, style: str = "") -> None:
-    """A line on standard error, as it is."""
-    Console(stderr=True, soft_wrap=True).print(Text(text, style=style))
-
-
-def show(*rows: tuple[str, Any]) -> None:
-    """A small table of names and values."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, Text(str(value)))
-    Console().print(table)
 
 
 def _say_version(wanted: bool) -> None:
@@ -185,7 +165,12 @@ def export(
     for warning in said:
         if issubclass(warning.category, WrtWarning):
             say(str(warning.message), "yellow")
-    show(("compared", f"with autodiff on new samples, in {_time(time.perf_counter() - start)}"), ("written", written))
+    show(
+        ("compared", f"with autodiff on new samples, in {in_words(time.perf_counter() - start)}"), ("written", written)
+    )
+
+
+app.command()(explain)
 
 
 @app.command()
@@ -235,7 +220,10 @@ def tell(done: demonstration.Demo) -> None:
         ("trained", f"on {len(done.digits.x_train):,} images in {seconds['training']:.1f} s"),
         ("accuracy", f"{done.accuracy:.1%} of {images}"),
         ("Jacobian", f"{done.jacobian.shape}: every score by every pixel"),
-        ("time", f"{_time(seconds['jacobian'])}, {done.ratio:.1f} forward passes ({_time(seconds['forward'])} each)"),
+        (
+            "time",
+            f"{in_words(seconds['jacobian'])}, {done.ratio:.1f} forward passes ({in_words(seconds['forward'])} each)",
+        ),
     )
     for part in (done.plan, done.check):
         Console(soft_wrap=True).print("", Text(str(part)), sep="\n")
@@ -255,14 +243,10 @@ def _answer(out: Path, what: str, save: Save, compute: Callable[[], tuple[Any, A
     derivative, outputs = compute()
     seconds = time.perf_counter() - start
     save(derivative if out.suffix == ".npy" else {what: derivative, "output": outputs})
-    show((what, f"{_shapes(derivative)} in {_time(seconds)}"), ("written", out))
+    show((what, f"{_shapes(derivative)} in {in_words(seconds)}"), ("written", out))
 
 
 def _shapes(tree: Any) -> str:
     if isinstance(tree, dict):
         return ", ".join(f"{name}: {_shapes(part)}" for name, part in tree.items())
     return ", ".join(map(_shapes, tree)) if isinstance(tree, list | tuple) else str(tree.shape)
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import inspect
+import math
 import os
 import re
 import sys
@@ -16,6 +19,7 @@ from wrt.errors import EngineNotInstalledError, OptionError, SelectionError, sug
 from wrt.io import read_arrays
 
 ENGINES = ("torch", "jax", "tensorflow")  # in the order in which they are tried
+TAKEN = ("method", "model", "x", "of", "wrt", "with_output", "with_gap")  # options of the command itself
 WHAT = ("gradient", "jacobian", "backward", "model")
 WRITERS = {".onnx": "torch", ".stablehlo": "jax", "": "tensorflow"}
 OF = (
@@ -128,6 +132,77 @@ def parse_memory(text: str | None) -> int | None:
     if match is None or match[2] not in FACTORS or not float(match[1]):
         raise OptionError(f"--max-memory {text}: expected a size such as 2GiB, 500MB or a number of bytes")
     return int(float(match[1]) * FACTORS[match[2]])
+
+
+def check_method(name: str) -> None:
+    """See that there is such a method.
+
+    Raises:
+        OptionError: there is none.
+    """
+    if name not in wrt.methods.METHODS:
+        raise OptionError(f"METHOD {name}: there is none of this name.{suggest(name, wrt.methods.METHODS)}")
+
+
+def parse_settings(texts: Sequence[str] | None, method: str) -> dict[str, Any]:
+    """The options of a method that `--set name=value` means: numbers, words, lists, `None`, or an array in a file.
+
+    Raises:
+        OptionError: not of this form, or one that the method cannot do without is missing.
+        FileError: a file that cannot be read.
+    """
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier() or name in TAKEN:
+            raise OptionError(f"--set {text}: expected an option of the method, as in --set steps=64")
+        found[name] = _value(value)
+    for name, parameter in inspect.signature(wrt.methods.METHODS[method].function).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty and name not in found:
+            raise OptionError(
+                f"--set {name}=...: {method} cannot do without it; an array comes as the name of its file"
+            )
+    return found
+
+
+def _value(text: str) -> Any:
+    if text.endswith((".npy", ".npz")):
+        return read_arrays(text)
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def parse_size(text: str | None) -> tuple[int, ...] | None:
+    """`(H, W)` or `(H, W, C)`: `224`, `224x320`, `28x28x1`.
+
+    Raises:
+        OptionError: not a size.
+    """
+    if text is None:
+        return None
+    numbers = tuple(int(part) for part in text.split("x") if part.isdecimal())
+    if len(numbers) != text.count("x") + 1 or len(numbers) > 3 or 0 in numbers or numbers[2:] not in ((), (1,), (3,)):
+        raise OptionError(f"--size {text}: expected 224, 224x320 (height, width) or 28x28x1 (and 1 or 3 channels)")
+    return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def parse_scale(text: str | None) -> Any:
+    """What bytes become: the two ends of a range, or `imagenet` or `caffe`.
+
+    Raises:
+        OptionError: not a scale.
+    """
+    if text in (None, "imagenet", "caffe"):
+        return text
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not math.isfinite(high - low) or low == high:
+        raise OptionError(f"--scale {text}: expected two numbers, as in --scale -1,1, or imagenet or caffe")
+    return low, high
 
 
 def load(model: Path, engine: str | None, trust: bool) -> Any:

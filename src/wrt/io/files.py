@@ -51,7 +51,7 @@ def load_model(path: Path_, *, trust: bool = False) -> Any:
             f"{path}: cannot read a model with the suffix {path.suffix!r}; expected {', '.join(READERS)}. Load it with "
             "its own tool and pass the model itself, or save it as .keras"
         )
-    _check_content(path, "model")
+    check_content(path, "model")
     return reader(path, trust)
 
 
@@ -63,7 +63,7 @@ def _about_folder(path: Path) -> str:
     )
 
 
-def _check_content(path: Path, what: str) -> None:
+def check_content(path: Path, what: str) -> None:
     """The file is there, can be opened and is not empty."""
     if not path.exists():
         folder = path.parent
@@ -91,7 +91,7 @@ def read_arrays(path: Path_, key: str | None = None) -> Any:
         raise FileError(f"{path}: cannot read data with the suffix {path.suffix!r}; {expected}")
     if key is not None and path.suffix == ".npy":
         raise FileError(f"{path}: a .npy file holds one array without a name; leave the key {key!r} out")
-    _check_content(path, "data")
+    check_content(path, "data")
     try:
         return _read_npy(path) if key is None and path.suffix == ".npy" else _read_npz(path, key)
     except (ValueError, OSError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile) as error:

@@ -44,8 +44,8 @@ def maps(
         maps: `(N, H, W)` or `(N, K, H, W)`, each also with channels behind (or before, where the maps have the shape of
             images that are channels first); or a `wrt.Explanation`. A dict of these is a column for every title.
         labels: `(N,)`; the map of this number gets a frame.
-        scores: `(N,)`, or `(N, K)` for the maps, written below: percentages where all lie between 0 and 1. The outputs
-            of explanations by default.
+        scores: `(N,)`, or `(N, K)` for the maps, written below: percentages where all lie between 0 and 1, words as
+            they are. The outputs of explanations by default.
         names: K headings; the titles of a dict, or else numbers, by default.
         titles: N titles above the images, or for each image one for every panel.
         title: above everything.
@@ -122,7 +122,8 @@ def _labels(labels: Any, count: int) -> list[int]:
 
 def _texts(given: Content, names: Any, titles: Any, scores: Any, original: bool) -> Texts:
     count, parts = given.maps.shape[:2]
-    found = given.scores if scores is None else host(scores, "scores")
+    words = scores is not None and np.asarray(scores).dtype.kind == "U"
+    found = given.scores if scores is None else np.asarray(scores) if words else host(scores, "scores")
     below, best = score_table(found, count, parts, original)
     return Texts(
         headings(given.names if names is None else names, parts, original),

@@ -29,7 +29,7 @@ def line(size: float) -> float:
 
 def wrapped(text: str, width: float, size: float) -> str:
     """Lines that fit the width; breaks that are there already stay."""
-    letters = max(4, int(width / (size * 0.0075)))
+    letters = max(4, int(width / (size * 0.008)))
     lines = [part for given in text.split("\n") for part in textwrap.wrap(given, letters) or [""]]
     return "\n".join(
         lines[:LINES] if len(lines) <= LINES else [*lines[: LINES - 1], lines[LINES - 1][: letters - 1] + "…"]
@@ -58,7 +58,7 @@ class Texts:
     headings: list[str]
     above: Table
     below: Table
-    best: list[int]  # the panel with the highest score
+    best: list[int]  # the panel with the highest score; -1 where none is
 
     @property
     def size(self) -> float:
@@ -85,7 +85,7 @@ class Texts:
             text = "\n".join(filter(None, [self.headings[panel] if first else "", text]))
             one.set_title(text, fontsize=self.size, color=INK, pad=5)
             if self.below[sample][panel]:
-                colour = INK if panel == self.best[sample] else FAINT
+                colour = INK if self.best[sample] in (panel, -1) else FAINT
                 one.set_xlabel(self.below[sample][panel], fontsize=FINE, color=colour, labelpad=3)
 
 
@@ -105,14 +105,18 @@ def score_table(scores: np.ndarray | None, count: int, maps: int, original: bool
     if scores.shape not in ((count,), (count, maps)):
         raise InputError(f"scores has shape {scores.shape}; expected ({count},) or ({count}, {maps})")
     whole = scores.ndim == 1 and maps > 1  # of the image, not of a map
-    texts = _score_texts(scores.reshape(count, -1))
     before = 0 if whole else int(original)
-    table = [[""] * before + row + [""] * (panels - before - len(row)) for row in texts]
+    rows = score_texts(scores.reshape(count, -1))
+    table = [[""] * before + row + [""] * (panels - before - len(row)) for row in rows]
+    if scores.dtype.kind == "U":
+        return table, [-1] * count
     return table, [before + int(np.argmax(row)) for row in scores.reshape(count, -1)]
 
 
-def _score_texts(scores: np.ndarray) -> Table:
-    """Fractions as percentages, as long as they are half of one; other numbers as they are."""
+def score_texts(scores: np.ndarray) -> Table:
+    """Fractions as percentages, as long as they are half of one; other numbers, and words, as they are."""
+    if scores.dtype.kind == "U":
+        return scores.tolist()  # type: ignore[no-any-return]
     if ((scores >= 0) & (scores <= 1)).all():
         return [[f"{score:.0%}" if score >= 0.005 else "" for score in row] for row in scores]
     return [[f"{score:.3g}" for score in row] for row in scores]
