@@ -1,5 +1,7 @@
 """Shares of the input and of biases: by hand, by scaling the biases, by torch's own gradients of them."""
 
+import doctest
+
 import keras
 import numpy as np
 import pytest
@@ -273,6 +275,13 @@ if ENGINE == "torch":  # on others a CPU has no such convolutions
         close(gap, np.zeros(3), 1e-4)
         wanted = painted([share[:, None] for share in list(found.values())[:4]], (8, 7), [2] * 4)[:, 0]
         close(full_gradient(model, x), wanted, 1e-4)
+
+
+@pytest.mark.parametrize("function", [full_gradient, wrt.metrics.randomization, wrt.metrics.explain_func])
+def test_examples(function):
+    (test,) = doctest.DocTestFinder(recurse=False).find(function, function.__name__, globs={})
+    assert test.examples
+    assert doctest.DocTestRunner().run(test).failed == 0
 
 
 # --- what cannot be

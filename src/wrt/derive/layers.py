@@ -36,7 +36,8 @@ class Log(Taps):
         return value
 
     def several(self, name: str) -> None:
-        """Such a layer has no shape to note."""
+        """Such a layer has its place, and no shape to note."""
+        self.visit(name, None)
 
     def finish(self) -> None:
         """What is never called is no mistake here."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,28 @@ _per_model = WeakCache()
 _per_description = Bounded()
 
 
+@dataclass(frozen=True, eq=False)
+class Reweighted:
+    """A model computed with other weights, in the order of its state; the model itself stays as it is."""
+
+    model: Any
+    weights: list[Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise ModelError(
+            "the model is given with other weights, which the functions of wrt put in for one evaluation, so it cannot "
+            "be called; take derivatives and outputs by them (wrt.gradient, wrt.explain, ...)"
+        )
+
+
 def adapt(model: Any, x: Any, engine: Engine | None) -> Adapted:
     """The network of `model`; `engine` is the one whose tensors `x` holds, `None` for NumPy.
 
     Raises:
         ModelError: `model` is nothing that can be differentiated.
     """
+    if isinstance(model, Reweighted):
+        return dataclasses.replace(adapt(model.model, x, engine), state=lambda live: model.weights)
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(model, keras.layers.Layer):
         return _keras(model, x)

@@ -7,7 +7,6 @@ from wrt.methods.cam import (
     hires_cam as hires_cam,
     layer_cam as layer_cam,
 )
-from wrt.methods.full_gradient import full_gradient as full_gradient
 from wrt.methods.gradient import (
     deconvnet as deconvnet,
     gradient as gradient,
@@ -21,3 +20,4 @@ from wrt.methods.path import (
 )
 from wrt.methods.perturb import occlusion as occlusion, rise as rise
 from wrt.methods.score_cam import guided_grad_cam as guided_grad_cam, score_cam as score_cam
+from wrt.methods.shares import full_gradient as full_gradient

@@ -12,7 +12,9 @@ from wrt.engines import registry
 from wrt.errors import InputError, OptionError, SelectionError
 from wrt.methods.masked import Subject, covers, places
 from wrt.methods.method import Common, find, options_of, plain
-from wrt.methods.values import settled
+from wrt.methods.quantus import explain_func as explain_func
+from wrt.methods.randomization import Randomization as Randomization, randomization as randomization
+from wrt.methods.values import rows_of, settled
 from wrt.results import Curve
 from wrt.trees import flatten, unflatten
 
@@ -187,10 +189,10 @@ def max_sensitivity(
     fixed = settled(model, x, of, wrt, plain(options))
     leaves, structure = flatten(x)
     arrays = [registry.host(leaf) for leaf in leaves]
-    here, rng, worst = _rows(function(model, x, fixed, **options)), np.random.default_rng(seed), 0.0
+    here, rng, worst = rows_of(function(model, x, fixed, **options)), np.random.default_rng(seed), 0.0
     for _ in range(count):
         moved = [a + rng.uniform(-size, size, a.shape).astype(a.dtype) if a.dtype.kind == "f" else a for a in arrays]
-        there = _rows(function(model, unflatten(structure, moved), fixed, **options))
+        there = rows_of(function(model, unflatten(structure, moved), fixed, **options))
         worst = np.maximum(worst, np.linalg.norm(there - here, axis=1))
     norms = np.linalg.norm(here, axis=1)
     return np.divide(worst, norms, out=np.where(worst > 0, np.inf, 0.0), where=norms > 0)
@@ -252,12 +254,6 @@ def _one_scalar(subject: Subject) -> Subject:
     if np.prod(subject.units, dtype=int) != 1:
         raise SelectionError(f"of= chooses {subject.units} units per sample; expected one scalar, which a curve is of")
     return subject
-
-
-def _rows(maps: Any) -> np.ndarray:
-    """All maps of a sample in one row."""
-    arrays = [registry.host(a).astype(float) for a in flatten(maps)[0]]
-    return np.concatenate([a.reshape(len(a), -1) for a in arrays], 1)
 
 
 def _finite(maps: Any) -> np.ndarray:

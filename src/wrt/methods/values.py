@@ -18,7 +18,7 @@ from wrt.engines import registry
 from wrt.engines.base import Array, Arrays
 from wrt.engines.network import Taps
 from wrt.select import Layer, Logit, Output, Top
-from wrt.trees import unflatten
+from wrt.trees import flatten, unflatten
 
 
 def kept(job: Job, what: str, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
@@ -77,3 +77,9 @@ def settled(model: Any, x: Any, of: Any, wrt: Any, options: Options) -> Any:
     labels = index if engine else np.asarray(index)
     labels = labels[:, 0] if target.unit.k == 1 else labels
     return dataclasses.replace(of, unit=labels) if wrapped else labels
+
+
+def rows_of(maps: Any) -> np.ndarray:
+    """All maps of a sample in one row, `(N, D)`."""
+    arrays = [registry.host(a).astype(float) for a in flatten(maps)[0]]
+    return np.concatenate([a.reshape(len(a), -1) for a in arrays], 1)

@@ -75,13 +75,13 @@ def full_gradient(
     Example:
         >>> import torch, wrt
         >>> model = torch.nn.Sequential(torch.nn.Linear(1, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
-        >>> for p, v in zip(model.parameters(), ([[2.0], [1.0]], [3.0, -9.0], [[4.0, 5.0]], [0.5])):
+        >>> for p, v in zip(model.parameters(), ([[2.0], [1.0]], [3.0, -0.5], [[4.0, 5.0]], [0.5])):
         ...     p.data = torch.tensor(v)
-        >>> x = torch.tensor([[1.0]])  # 4 relu(2 x + 3) + 5 relu(x - 9) + 0.5
+        >>> x = torch.tensor([[1.0]])  # 4 relu(2 x + 3) + 5 relu(x - 0.5) + 0.5
         >>> wrt.methods.full_gradient(model, x, contributions=True)
-        {'input': tensor([[8.]]), '0': tensor([[12.,  0.]]), '2': tensor([[0.5000]])}
+        {'input': tensor([[13.]]), '0': tensor([[12.0000, -2.5000]]), '2': tensor([[0.5000]])}
         >>> model(x).item()
-        20.5
+        23.0
 
     Source: Srinivas and Fleuret, NeurIPS 2019, proposition 1 and equation 4. The authors' code interpolates with
     aligned corners, this library between the centres of cells.
