@@ -216,6 +216,7 @@ def test_interrupt_keeps_what_was_there(here, monkeypatch):
 def test_interrupt_from_the_keyboard(here):
     """The real signal, in a process of its own, while the model is loaded."""
     script = "import wrt, time, sys; wrt.load_model = lambda *a, **k: (print('here', flush=True), time.sleep(60))\n"
+    script += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs ignore it
     script += "from wrt.cli import main; main()"
     words = [sys.executable, "-c", script, "jacobian", "net.keras", "x.npy", "-o", "j.npz"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
