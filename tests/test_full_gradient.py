@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import ENGINE
 from keras import layers as L
-from subjects import array, close, keras_tolerance
+from subjects import array, close, keras_tolerance, tensor
 
 import wrt
 from wrt.errors import DtypeError, SelectionError
@@ -142,6 +142,16 @@ def test_tokens_count_through_their_embedding():
         painted([found["words"][:, None], found["pairs"][:, None]], (6,), [-1, -1])[:, 0],
         1e-4,
     )
+
+
+def test_half_precision_is_summed_in_single():
+    layers = [L.Conv1D(3, 2, activation="relu", dtype="mixed_float16"), L.Flatten(), L.Dense(2, dtype="float16")]
+    model = drawn(keras.Sequential([keras.Input((6, 2)), *layers]))
+    x = RNG.normal(size=(2, 6, 2)).astype("float32")
+    for given in (x, tensor(x)):
+        maps, gap = full_gradient(model, given, 1, with_gap=True)
+        assert str(array(maps).dtype) == str(array(gap).dtype) == "float32"
+        close(gap, np.zeros(2), 1e-2)
 
 
 # --- the map

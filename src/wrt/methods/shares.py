@@ -6,10 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Unpack
 
+import numpy as np
+
 from wrt.derive.first import check_scalar, squeezed, warn_saturated
 from wrt.derive.inputs import Inputs, accept, engine_of, resolve
 from wrt.derive.job import Job, prepare
 from wrt.derive.layers import calls
+from wrt.derive.losses import wide
 from wrt.derive.run import Result, run
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array, Arrays, Engine
@@ -63,7 +66,8 @@ def full_gradient(
             code does; else magnitudes are added up as they are.
         contributions: return the shares in place of the map, a dict: `"input"`, `(N, *in)` or `(N, K, *in)`
             (`"input[name]"` where there are several), and by the name of each layer `(N, *layer)` or
-            `(N, K, *layer)` (`"name[0]"`, `"name[1]"`, ... for the calls of a layer that is called several times).
+            `(N, K, *layer)` (`"name[0]"`, `"name[1]"`, ... for the calls of a layer that is called several times). For
+            direct calls: `wrt.explain` would resize and stretch them.
         with_output: return the chosen outputs as well.
         with_gap: return the completeness gap as well, last: the sum of all shares minus the output.
         options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`.
@@ -218,14 +222,21 @@ def _reduced(job: Job, result: Result, parts: Parts, rescale: bool, contribution
     for j, out in enumerate(outs):
         lead = 1 + len(out)
         rows = result.blocks[j * across : (j + 1) * across]
-        shares = [(v[:, None] if out else v) * g for v, g in zip(values, rows, strict=True)]
+        pairs = [(_wide(home, v), _wide(home, g)) for v, g in zip(values, rows, strict=True)]
+        shares = [(v[:, None] if out else v) * g for v, g in pairs]
         found += shares if contributions else [_map(home, shares, parts, lead, rescale)]
         gaps += [_gap(home, shares, outputs[j], lead)] if with_gap else []
     return Result([*outputs, *gaps], found)
 
 
+def _wide(home: Engine, value: Array) -> Array:
+    if isinstance(value, np.ndarray):
+        return value.astype(np.result_type(value, np.float32), copy=False)
+    return wide(home, value)
+
+
 def _gap(home: Engine, shares: Arrays, output: Array, lead: int) -> Array:
-    gap = -output
+    gap = -_wide(home, output)
     for share in shares:
         gap = gap + home.sum(share, tuple(range(lead, len(share.shape))))
     return gap
