@@ -1,5 +1,7 @@
 """`wrt.explain` and the wrappers `wrt.smooth` and `wrt.tta`."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from subjects import array, close, function_net, keras_net, keras_tolerance, poi
 import wrt
 from wrt.engines import registry
 from wrt.errors import DtypeError, InputError, OptionError, SaturationWarning, SelectionError
+from wrt.methods import METHODS
 from wrt.results import Explanation
 
 X = points(5)
@@ -324,6 +327,39 @@ def words_net():
 def test_mistakes_in_smooth(call, kind, words):
     with pytest.raises(kind, match=words):
         call()
+
+
+SEVERAL = {
+    "labels": (LABELS, {}, [20, 15]),
+    "list": (LABELS.tolist(), {}, [20, 15]),
+    "tensors": (UNITS, {}, [20, 15]),
+    "highest": (wrt.top(2), {}, [20, 15]),
+    "output": (wrt.output("x", LABELS), {}, [20, 15]),
+    "own": (lambda y: y[:, 1] * y[:, 0], {}, [20, 15]),
+    "batches": (LABELS, {"batch_size": 10}, [10, 10, 10, 5]),
+    "baselines": (LABELS, {"baseline": points(5, 3)}, [5] * 7),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_copies_go_together_where_that_changes_nothing(name, monkeypatch):
+    """A function that wrt does not know gets one copy at a time."""
+    of, options, wanted = SEVERAL[name]
+    record, sizes = METHODS["integrated_gradients" if "baseline" in options else "input_x_gradient"], []
+    x, of = (tensor(X), tensor(of)) if name == "tensors" else (X, of)
+
+    def noting(model, x, of=None, **options):
+        sizes.append(len(x))
+        return record.function(model, x, of, **options)
+
+    smooth = wrt.smooth(noting, repetitions=7, noise=0.4, kind="var")
+    alone = array(smooth(function_net(), x, of, **options))
+    assert sizes == [5] * 7
+    assert np.abs(alone).max() > 1e-3
+    sizes.clear()
+    monkeypatch.setitem(METHODS, record.name, dataclasses.replace(record, function=noting))
+    close(smooth(function_net(), x, of, **options), alone, 1e-10)
+    assert sizes == wanted
 
 
 # --- test-time augmentation

@@ -20,7 +20,7 @@ from wrt.select import Layer, Logit, Output
 from wrt.trees import unflatten
 
 ROOM = 1 << 20  # bytes of changed inputs at a time: what caches hold; measured on CPUs
-ROWS = 32  # of them at least
+ROWS = 32  # of them at least; copies with noise at most
 
 
 class Subject:
@@ -57,7 +57,7 @@ class Subject:
         """(count, N, K) outputs at `versions (count, N, *in)` of the input, all else as it is."""
         leaves = [self.home.concatenate([leaf] * count) for leaf in self.leaves]
         leaves[self.number] = self.home.reshape(versions, (-1, *self.shape))
-        x, of = unflatten(self.structure, leaves), _repeated(self.of, count)
+        x, of = unflatten(self.structure, leaves), repeated(self.of, count)
         found = outputs_of(self.model, x, of, self.respect, self.options)
         return self.home.reshape(found, (count, -1, math.prod(self.units)))
 
@@ -104,10 +104,10 @@ def _input(job: Job, wrt: Any) -> int:
     return 0
 
 
-def _repeated(of: Any, count: int) -> Any:
+def repeated(of: Any, count: int) -> Any:
     """`of` for `count` copies of the samples, one after the other."""
     if isinstance(of, (Layer, Logit, Output)):
-        return dataclasses.replace(of, unit=_repeated(of.unit, count))
+        return dataclasses.replace(of, unit=repeated(of.unit, count))
     owner = registry.owner(of)
     if owner is not None and len(of.shape):
         return owner.concatenate([of] * count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from wrt.derive.inputs import accept, engine_of
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array
 from wrt.errors import DtypeError, InputError, OptionError, suggest
-from wrt.methods.method import find, plain
+from wrt.methods.masked import ROWS, repeated
+from wrt.methods.method import METHODS, find, plain
 from wrt.methods.resize import mirrored, resized
 from wrt.methods.values import outputs_of, settled
 from wrt.progress import progress_bar
+from wrt.select import Layer
 from wrt.trees import flatten, unflatten
 
 Kind = Literal["mean", "var", "squared"]
@@ -117,9 +120,30 @@ class Smooth:
         chosen = settled(model, x, of, wrt, plain(options))
         given = options if wrt is None else {**options, "wrt": wrt}
         copies = self._copies(x, _floating(model, x))
+        most = self._at_a_time(x, given)
         with progress_bar(self.repetitions, options.get("progress"), "noisy copies") as advance:
-            maps = _collected((self.method(model, copy, chosen, **given) for copy in copies), self.kind, advance)
+            maps = _collected(self._maps(model, copies, chosen, given, most), self.kind, advance)
         return (maps, outputs_of(model, x, chosen, wrt, plain(options))) if with_output else maps
+
+    def _maps(self, model: Any, copies: Iterator[Any], of: Any, given: dict[str, Any], most: int) -> Iterator[Any]:
+        """The maps of one copy after the other; `most` of them go through the method at a time, in equal parts."""
+        size = -(-self.repetitions // -(-self.repetitions // most))
+        while group := list(itertools.islice(copies, size)):
+            if len(group) == 1:
+                yield self.method(model, group[0], of, **given)
+                continue
+            leaves, structure = flatten(self.method(model, _joined(group), repeated(of, len(group)), **given))
+            samples = leaves[0].shape[0] // len(group)
+            for start in range(0, samples * len(group), samples):
+                yield unflatten(structure, [a[start : start + samples] for a in leaves])
+
+    def _at_a_time(self, x: Any, given: dict[str, Any]) -> int:
+        """Several copies as one batch: where the method treats every sample by itself, and no option is about some."""
+        known = any(m.function is self.method for m in METHODS.values())
+        if not known or not all(isinstance(v, int | float | str | Layer | None) for v in given.values()):
+            return 1
+        samples = _shape(flatten(x)[0][0])[0]
+        return max(1, min(ROWS, given.get("batch_size") or ROWS) // samples) if samples else 1
 
     def _copies(self, x: Any, floating: list[bool]) -> Iterator[Any]:
         leaves, structure = flatten(x)
@@ -151,6 +175,13 @@ class Smooth:
             if found[1:] not in (wanted, (1, *wanted[1:])):
                 raise InputError(f"noise has shape {found}; expected (repetitions, {', '.join(map(str, wanted))})")
         return given
+
+
+def _joined(copies: Sequence[Any]) -> Any:
+    """The copies one after the other, as one batch."""
+    rows, structures = zip(*map(flatten, copies), strict=True)
+    homes = [registry.owner(leaf) or registry.engine("reference") for leaf in rows[0]]
+    return unflatten(structures[0], [h.concatenate(leaves) for h, *leaves in zip(homes, *rows, strict=True)])
 
 
 def _repetitions(repetitions: Any, noise: Any) -> int:
