@@ -101,6 +101,16 @@ def test_units_names_and_options(here, figures):
     assert np.allclose(first.axes[1].images[-1].get_array(), wanted.maps[0, 0].sum(-1), atol=1e-5)  # signs are kept
 
 
+@pytest.mark.parametrize("shape", ["(N,)", "(N, 1)"])
+def test_one_output_need_not_be_chosen(here, figures, shape):
+    inputs = keras.Input((12, 10, 3))
+    score = keras.layers.Dense(1)(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, score if shape == "(N, 1)" else score[:, 0]).save("one.keras")
+    assert run("gradient", "one.keras", "pics", "-o", "out")[0] == 0
+    assert "labels" not in read_arrays("out/explanations.npz")
+    assert [one.get_title() for one in figures[0].axes[:-1]] == ["a.png", "", "b.png", ""]
+
+
 def test_smooth(here):
     assert run("gradient", "net.keras", "pics", "-o", "out", "--smooth", "3", "--of", "1")[0] == 0
     x = np.stack([PIXELS[name] for name in ORDER]).astype("float32") / 255

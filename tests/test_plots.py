@@ -237,7 +237,7 @@ def test_brightness():
 
 MISTAKES = {
     "series": (ONE[:, 0], ONE[:, 0], {}, r"images has shape \(5, 36\) and maps \(5, 36\); expected \(N, H, W\)"),
-    "coarse": (PHOTOS, ONE[:, :7, :7], {}, r"maps \(5, 7, 7\).*in the size of the images from wrt.explain"),
+    "coarse": (PHOTOS, ONE[:, :7, :7], {}, r"maps \(5, 7, 7\).*in the size of the images from .*resize="),
     "count": (PHOTOS, ONE[:4], {}, r"images has shape \(5, 40, 36, 3\) and maps \(4, 40, 36\)"),
     "by name": (PHOTOS, {"a": ONE, "b": ONE[:, :3]}, {}, r"\(5, 40, 36\) \(a\), \(5, 3, 36\) \(b\)"),
     "nothing": (PHOTOS[:0], ONE[:0], {}, r"images has shape \(0, 40, 36, 3\)"),

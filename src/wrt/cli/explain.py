@@ -12,8 +12,8 @@ import typer
 
 import wrt
 from wrt.cli import options
-from wrt.cli.common import BatchSize, Engine, Key, Memory, Model, Of, Trust, Wrt, in_words, show
-from wrt.errors import FileError, InputError, OptionError
+from wrt.cli.common import BatchSize, Engine, Key, Memory, Model, Trust, Wrt, in_words, show
+from wrt.errors import FileError, InputError, OptionError, SelectionError
 from wrt.io import image_files, joined_folder, read_arrays, read_images, scaled, write_arrays
 from wrt.plots.page import score_texts
 from wrt.plots.panels import need_matplotlib
@@ -31,6 +31,12 @@ Images = Annotated[
     list[Path], typer.Argument(help="Image files and folders of them; or one .npy or .npz as the model takes it.")
 ]
 Folder = Annotated[Path, typer.Option("--out", "-o", help="The folder for the pictures and explanations.npz.")]
+Units = Annotated[
+    str | None,
+    typer.Option(
+        "--of", metavar="UNIT", help=f"What is explained: {options.OF}. By default max, each image's highest."
+    ),
+]
 Names = Annotated[Path | None, typer.Option(help="A text file with the name of a class on each line.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the method, as in --set steps=64.")
@@ -66,7 +72,7 @@ def explain(
     model: Model,
     images: Images,
     out: Folder,
-    of: Of = "max",
+    of: Units = None,
     names: Names = None,
     settings: Settings = None,
     smooth: Smooth = None,
@@ -222,11 +228,19 @@ def _units(network: Any, x: np.ndarray, of: Any, limits: dict[str, Any]) -> Any:
         seen.append(of)
         return np.zeros(len(x))
 
-    outputs = wrt.explain(look, network, x, of, postprocess=None, resize=None, **limits).outputs
+    def outputs_of(of: Any) -> Any:
+        return wrt.explain(look, network, x, of, postprocess=None, resize=None, **limits).outputs
+
+    try:
+        outputs = outputs_of(of)
+    except SelectionError:
+        if of is not None:
+            raise
+        outputs = outputs_of("max")  # of several units
     count = outputs.shape[1] if outputs.ndim == 2 else 1
     if count > MOST_UNITS:
         raise OptionError(f"--of: {count} units are too many for a picture; choose {MOST_UNITS} at most, as in top:5")
-    return seen[0]
+    return seen[-1]
 
 
 def _labels(units: Any, outputs: np.ndarray) -> np.ndarray | None:

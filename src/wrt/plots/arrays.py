@@ -114,7 +114,7 @@ def _misfit(images: np.ndarray, columns: list[tuple[str, np.ndarray, Any]]) -> s
     text = f"images has shape {images.shape} and maps {shapes}; expected (N, H, W), (N, H, W, 1 or 3) or (N, 3, H, W) "
     text += "and (N, H, W[, C]), or (N, K, H, W[, C]) for K maps of each"
     if images.ndim == 4 and any(v.ndim >= 3 and v.shape[0] == len(images) for _, v, _ in columns):
-        text += ". Maps of a layer come in the size of the images from wrt.explain"
+        text += ". Maps of a layer come in the size of the images from wrt.explain(..., resize=(H, W))"
     return text
 
 
