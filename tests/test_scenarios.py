@@ -188,7 +188,11 @@ BREAKS = {
 }
 
 
-@pytest.mark.parametrize("verb", BREAKS)
+# of the broken engines that differ between frameworks; all of them on torch, which need not compile
+VERBS = list(BREAKS) if ENGINE == "torch" else ["push", "pull", "map", "inspect", "top"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_a_broken_engine_is_found_out(verb):
     broken = type(registry.engine(ENGINE))()
     setattr(broken, verb, BREAKS[verb](registry.engine(ENGINE)))

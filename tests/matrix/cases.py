@@ -78,6 +78,8 @@ NO_LANCZOS = {**RESIZED, "engines": ("jax", "tensorflow")}
 # tracing a loop in batches of seeds takes TensorFlow half a minute
 LOOP = {"chunk": 1} if ENGINE == "tensorflow" else {}
 FLAT = {"unroll": True} if ENGINE == "tensorflow" else {}
+# as long to trace, and the same operators as their neighbours
+NOT_ON_TENSORFLOW = {"engines": ("jax", "torch")}
 
 # Keras on JAX makes float32 of float64 in tanh, sqrt, mean and others (SimpleRNN in float64 fails for that)
 NARROWED = {"single": ENGINE == "jax"}
@@ -203,9 +205,9 @@ layer("LSTM-loop", (3, 2), units=2, options=LOOP | NARROWED)
 layer("LSTM-sequence", (2, 3), units=2, return_sequences=True, go_backwards=True, options=NARROWED, **FLAT)
 layer("GRU-loop", (3, 2), units=2, reset_after=False, options=LOOP | NARROWED)
 layer("GRU-sequence", (2, 3), units=2, return_sequences=True, options=NARROWED, **FLAT)
-layer("ConvLSTM1D", (2, 3, 2), filters=1, kernel_size=2, options=LOOP | NARROWED)
+layer("ConvLSTM1D", (2, 3, 2), filters=1, kernel_size=2, options=LOOP | NARROWED | NOT_ON_TENSORFLOW)
 layer("ConvLSTM2D", (2, 2, 2, 1), filters=1, kernel_size=2, options=LOOP | NARROWED)
-layer("ConvLSTM3D", (2, 2, 2, 1, 1), filters=1, kernel_size=(2, 2, 1), options=LOOP | NARROWED)
+layer("ConvLSTM3D", (2, 2, 2, 1, 1), filters=1, kernel_size=(2, 2, 1), options=LOOP | NARROWED | NOT_ON_TENSORFLOW)
 for name, make in {
     "Bidirectional": lambda x: L.Bidirectional(L.LSTM(2, **FLAT))(x),
     "RNN": lambda x: L.RNN([L.GRUCell(3), L.LSTMCell(2)], **FLAT)(x),
@@ -249,7 +251,8 @@ for interpolation in ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"):
     spatial(f"Resizing-{interpolation}", (4, 3, 2), where, height=3, width=5, interpolation=interpolation)
 layer("STFTSpectrogram", (16, 1), mode="magnitude", frame_length=8, frame_step=4, fft_length=8, options=MATMUL)
 MEL = {"fft_length": 8, "sequence_stride": 4, "sampling_rate": 80, "num_mel_bins": 3, "min_freq": 1, "max_freq": 40}
-add("MelSpectrogram", lambda x: L.Rescaling(0.02)(L.MelSpectrogram(**MEL)(x)), (16,), loose=5, single=ENGINE != "jax")
+add("MelSpectrogram", lambda x: L.Rescaling(0.02)(L.MelSpectrogram(**MEL)(x)), (16,), loose=5, single=ENGINE != "jax",
+    **NOT_ON_TENSORFLOW)  # fmt: skip
 
 # layers of other frameworks
 if ENGINE == "torch":

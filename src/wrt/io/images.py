@@ -36,6 +36,8 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
         elif path.suffix.lower() in SUFFIXES:
             check_content(path, "image")
             found.append(path)
+        elif not path.exists():
+            raise FileError(f"{path}: there is no such file or folder")
         else:
             raise FileError(
                 f"{path}: cannot read images with the suffix {path.suffix!r}; expected {', '.join(SUFFIXES)}"
