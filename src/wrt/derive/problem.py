@@ -79,7 +79,8 @@ class Problem:
         taps = Taps(watch=watch, want_logit=want_logit, training=self.training, rules=self.rules)
         inputs = dict(enumerate(diff))
         chosen = {c: inputs[i] for i, c in enumerate(self.wrt.chosen)}
-        setattr(taps, "before" if self.affine else "add", {site: chosen[site] for site in self.wrt.sites})
+        added = {site: chosen[site] for site in self.wrt.sites}
+        taps.add, taps.before = ({}, added) if self.affine else (added, {})
         rest = iter(fixed)
         count = len(fixed) + len(self.wrt.inputs)
         return [chosen[i] if i in chosen else next(rest) for i in range(count)], taps

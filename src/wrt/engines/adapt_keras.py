@@ -101,12 +101,14 @@ def _of_kind(model: Any, kinds: Any) -> list[str]:
 def _affine(model: Any) -> dict[str, int | None]:
     """Layers that are affine in inference and add something, each under one name, and the axis of their channels."""
     first = _channels_first(model)
-    layers = {id(layer): (name, layer) for name, layer in reversed([("", model), *named_layers(model).items()])}
+    layers: dict[int, tuple[str, Any]] = {}
+    for name, layer in {"": model, **named_layers(model)}.items():
+        layers.setdefault(id(layer), (name, layer))
     for layer in model._flatten_layers():
         if isinstance(layer, AFFINE) and id(layer) not in layers:
             raise SelectionError(f"two layers are called {layer.name!r}; give them names of their own")
     adding = {k: v for k, v in layers.values() if isinstance(v, AFFINE) and getattr(v, "bias", True) is not None}
-    return {name: _channel_axis(layer, first) for name, layer in reversed(adding.items())}
+    return {name: _channel_axis(layer, first) for name, layer in adding.items()}
 
 
 def _channel_axis(layer: Any, first: bool) -> int | None:
