@@ -38,7 +38,7 @@ MAY_IMPORT = {
 FRAMEWORKS = {"equinox", "flax", "jax", "keras", "tensorflow", "torch"}
 ENGINE_NAMES = {"jax", "torch", "tensorflow"}
 MEET_FRAMEWORKS = {"engines", "models", "testing", "cli", "demo"}
-SLOW = {*FRAMEWORKS, "matplotlib", "onnx", "onnxruntime", "rich", "scipy", "sklearn", "typer"}
+SLOW = {*FRAMEWORKS, "PIL", "matplotlib", "onnx", "onnxruntime", "rich", "scipy", "sklearn", "typer"}
 KERNEL_FILE = "derive/compress.py"
 TIMES = 4  # what importing NumPy takes, which wrt needs: 0.3 s or so
 
