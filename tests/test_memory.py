@@ -1,8 +1,10 @@
 """Within bounds: what would not fit in one go completes in parts, with the same numbers."""
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -161,3 +163,45 @@ def test_a_small_bound_makes_small_batches():
 
 def test_tensors_go_in_batches_too():
     close(wrt.jacobian(function_net(), tensor(X), batch_size=3), truth(X), 1e-10)
+
+
+if ENGINE == "torch":
+
+    def test_what_a_single_pull_has_used_is_freed_on_the_way():
+        """When the first operator is reached, none of what later ones had saved is alive."""
+        alive, counts = weakref.WeakSet(), []
+
+        class Saved:
+            def __init__(self, value):
+                self.value = value
+                alive.add(self)
+
+        class First(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx, u):
+                counts.append(len(alive))
+                return u
+
+        with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.value):
+            wrt.gradient(lambda x: First.apply(x).exp().exp().exp(), tensor(X), 1)
+            once = counts[-1]
+            wrt.jacobian(lambda x: First.apply(x).exp().exp().exp(), tensor(X))
+        assert once == 0
+        assert counts[-1] == 3
+
+    def test_the_first_look_at_a_model_leaves_nothing_behind():
+        held = []
+
+        def f(x):
+            y = x.exp()  # whose derivative is its output
+            held.append(weakref.ref(y))
+            return y.sum(1)
+
+        wrt.gradient(f, tensor(X))
+        gc.collect()
+        assert len(held) > 1
+        assert not any(ref() is not None for ref in held)

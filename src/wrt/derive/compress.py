@@ -27,7 +27,7 @@ def compress(engine: Engine, f: Function, primals: Arrays, seeds: Seeds, sweep: 
     Forward: `B[j]` is `(count, N, *out_j)`, one product per seed of the inputs' space.
     """
     if sweep.mode == "reverse":
-        y, back = engine.pull(f, primals, sweep.graph)
+        y, back = engine.pull(f, primals, sweep.graph, sweep.count == 1)
         return y, engine.map(lambda r: back(seeds(r, y)), sweep.count, sweep.chunk)
     if sweep.mode == "double":
         return _double(engine, f, primals, seeds, sweep)

@@ -51,8 +51,14 @@ class Engine(Protocol):
     capabilities: Capabilities
 
     # the two primitives and the map
-    def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
-        """`(y, back)` with `back(u) = [sum_j u_j dy_j/dx_k]`; zeros where nothing depends."""
+    def pull(
+        self, f: Function, primals: Arrays, graph: bool = False, once: bool = False
+    ) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
+        """`(y, back)` with `back(u) = [sum_j u_j dy_j/dx_k]`; zeros where nothing depends.
+
+        `graph`: the results can be differentiated again. `once`: `back` is called a single time, so that it may free
+        what it has used.
+        """
 
     def push(self, f: Function, primals: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
         """`(y, dy)` with `dy_j = sum_k dy_j/dx_k v_k`."""

@@ -26,7 +26,9 @@ class JaxEngine:
     name = "jax"
     capabilities = Capabilities(compiles=True, pull_cost=2.0, push_cost=2.0, unroll=32, static_batch=True)
 
-    def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
+    def pull(
+        self, f: Function, primals: Arrays, graph: bool = False, once: bool = False
+    ) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
         y, back = jax.vjp(fast_pooling(f), primals)
         return y, lambda cotangents: list(back([u.astype(a.dtype) for u, a in zip(cotangents, y, strict=True)])[0])
 

@@ -34,7 +34,9 @@ class ReferenceEngine:
         weights = [w / self.step for _, w in STENCIL]
         return f(primals), [sum(w * np.asarray(y) for w, y in zip(weights, c, strict=True)) for c in columns]
 
-    def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
+    def pull(
+        self, f: Function, primals: Arrays, graph: bool = False, once: bool = False
+    ) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
         y = f(primals)
         count = sum(math.prod(p.shape[1:]) for p in primals)
         columns = self.map(lambda r: self.push(f, primals, self.unit(r, primals))[1], count, 1)

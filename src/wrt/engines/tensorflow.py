@@ -31,7 +31,9 @@ class TensorflowEngine:
     name = "tensorflow"
     capabilities = Capabilities(compiles=True, pull_cost=2.0, push_cost=3.0, unroll=32)
 
-    def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
+    def pull(
+        self, f: Function, primals: Arrays, graph: bool = False, once: bool = False
+    ) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
         if hasattr(f, "switch"):
             return tensorflow_rules.pull(f, primals)
         f = differentiable(f) if graph else f

@@ -29,7 +29,9 @@ class TorchEngine:
     name = "torch"
     capabilities = Capabilities(compiles=False, pull_cost=2.0, push_cost=3.0, unroll=32)
 
-    def pull(self, f: Function, primals: Arrays, graph: bool = False) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
+    def pull(
+        self, f: Function, primals: Arrays, graph: bool = False, once: bool = False
+    ) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
         if transforming():
             with _composed_attention():
                 y, back = torch.func.vjp(f, primals)
@@ -37,14 +39,19 @@ class TorchEngine:
         with _recording(), _composed_attention() if graph else contextlib.nullcontext():
             leaves = [p if graph and p.requires_grad else _leaf(p) for p in primals]
             y = f(leaves)
-        return y if graph else [a.detach() for a in y], lambda u: _switched(f, lambda: self._back(y, leaves, u, graph))
+        keep = graph or not once
 
-    def _back(self, y: Arrays, leaves: Arrays, cotangents: Arrays, graph: bool) -> Arrays:
+        def back(cotangents: Arrays) -> Arrays:
+            return _switched(f, lambda: self._back(y, leaves, cotangents, graph, keep))
+
+        return y if graph else [a.detach() for a in y], back
+
+    def _back(self, y: Arrays, leaves: Arrays, cotangents: Arrays, graph: bool, keep: bool) -> Arrays:
         pairs = [(a, u) for a, u in zip(y, cotangents, strict=True) if a.requires_grad]
         if not pairs:
             return [torch.zeros_like(leaf) for leaf in leaves]
         outputs, seeds = zip(*pairs, strict=True)
-        grads = torch.autograd.grad(outputs, leaves, seeds, retain_graph=True, create_graph=graph, allow_unused=True)
+        grads = torch.autograd.grad(outputs, leaves, seeds, keep, graph, allow_unused=True)
         return [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, grads, strict=True)]
 
     def push(self, f: Function, primals: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
@@ -54,7 +61,7 @@ class TorchEngine:
     def map(self, f: Callable[[Array], Arrays], count: int, chunk: int) -> Arrays:
         if count == 0:
             return [a[None][:0] for a in f(0)]
-        if chunk == 1:
+        if 1 in (chunk, count):
             return [torch.stack(column) for column in zip(*map(f, range(count)), strict=True)]
         try:
             with warnings.catch_warnings():  # of operators that vmap repeats one by one, as a chunk of 1 would
@@ -217,7 +224,7 @@ def _note_size(saved: dict[int, int], primals: Arrays) -> Callable[[Array], Arra
     def note(tensor: Array) -> Array:
         if tensor.requires_grad or (tensor.dim() and len(tensor) in counts):
             saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor
+        return tensor.detach()  # an operator that kept its own output would never be freed
 
     return note
 
