@@ -10,6 +10,7 @@ STAMP := .venv/.installed
 ENGINES ?= tensorflow jax torch
 JOBS ?= 2
 PYTEST_ARGS ?=
+BENCH_ARGS ?= --quick
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 THREADS := $(shell echo $$(( $(CORES) > $(JOBS) ? $(CORES) / $(JOBS) : 1 )))
 
@@ -67,7 +68,7 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	for file in $$(grep -l __main__ benchmarks/*.py); do for engine in $(ENGINES); do \
-	$(BIN)/python $$file $$engine || exit 1; done; done
+	$(BIN)/python $$file $$engine $(BENCH_ARGS) || exit 1; done; done
 
 clean:
 	rm -rf site demo dist .logs .mypy_cache .pytest_cache .ruff_cache
