@@ -34,8 +34,8 @@ class TorchEngine:
     ) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
         if transforming():
             with _composed_attention():
-                y, back = torch.func.vjp(f, primals)
-            return y, lambda cotangents: _switched(f, lambda: back(list(cotangents))[0])
+                y, pulled = torch.func.vjp(f, primals)
+            return y, lambda cotangents: _switched(f, lambda: pulled(list(cotangents))[0])
         with _recording(), _composed_attention() if graph else contextlib.nullcontext():
             leaves = [p if graph and p.requires_grad else _leaf(p) for p in primals]
             y = f(leaves)
