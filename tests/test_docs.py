@@ -79,6 +79,7 @@ def test_a_wrong_block_fails():
 
 def test_reference_is_complete():
     reference = (ROOT / "docs/reference.md").read_text()
+    reference = reference.replace("wrt.maximize.ascend.maximize", "wrt.maximize")  # a package has the name as well
     assert set(re.findall(r"^::: wrt\.(\w+)$", reference, re.MULTILINE)) - {"errors", "rules"} == set(PUBLIC)
 
 

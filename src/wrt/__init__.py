@@ -15,6 +15,8 @@ from wrt.derive.first import (
 )
 from wrt.derive.operator import JacobianOperator as JacobianOperator, linearize as linearize
 from wrt.io import load_model as load_model
+from wrt.maximize import regularizers as regularizers, transforms as transforms
+from wrt.maximize.ascend import maximize as maximize
 from wrt.methods import filters as filters, metrics as metrics
 from wrt.methods.explain import explain as explain
 from wrt.methods.noise import smooth as smooth, tta as tta
@@ -22,8 +24,19 @@ from wrt.models import penalties as penalties
 from wrt.models.derivative import backward_model as backward_model, jacobian_model as jacobian_model
 from wrt.models.export import export as export
 from wrt.models.penalties import penalize as penalize
-from wrt.results import Curve as Curve, Explanation as Explanation, Support as Support
-from wrt.select import layer as layer, logit as logit, output as output, top as top
+from wrt.results import (
+    Curve as Curve,
+    Explanation as Explanation,
+    Maximization as Maximization,
+    Support as Support,
+)
+from wrt.select import (
+    layer as layer,
+    logit as logit,
+    objective as objective,
+    output as output,
+    top as top,
+)
 
 __version__ = "0.1.0"
 

@@ -94,3 +94,39 @@ class Support:
             f"Support: {middle:g} of {self.inputs} inputs matter in the median of {len(self.counts)} samples "
             f"({low:g} to {high:g}), threshold {self.threshold:g}"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Maximization:
+    """The input that excites a unit; what `wrt.maximize` returns.
+
+    Attributes:
+        x: the best of each row, `(N, *in)`.
+        history: by name, one line for the start and one after every step, `(S + 1, N)`: `"objective"`, the `"loss"`
+            that is descended, and the `"probability"` where one was wanted. A row that has stopped repeats itself.
+        before: the model's outputs at the start, `(N, *out)`; probabilities of all classes where one was wanted.
+        after: the same at `x`.
+        steps: how many steps each row took, `(N,)`.
+        reached: whether the wanted probability was reached, `(N,)`; false where none was wanted.
+        stopped: `"steps"`, `"reached"`, `"not finite"` or `"interrupted"`.
+        resume: what `wrt.maximize(..., init=result)` goes on from.
+    """
+
+    x: Any
+    history: dict[str, np.ndarray]
+    before: Any
+    after: Any
+    steps: np.ndarray
+    reached: np.ndarray
+    stopped: str
+    resume: Any = None
+
+    def __repr__(self) -> str:
+        low, high = int(self.steps.min()), int(self.steps.max())
+        taken = f"{high}" if low == high else f"{low} to {high}"
+        start, end = self.history["objective"][0], self.history["objective"][-1]
+        name = "log-probability" if "probability" in self.history else "objective"
+        return (
+            f"Maximization: {len(self.steps)} of shape {tuple(self.x.shape[1:])}, {taken} steps, stopped by "
+            f"{self.stopped}; mean {name} {start.mean():.4g} at the start, {end.mean():.4g} at the end"
+        )

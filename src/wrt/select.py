@@ -4,11 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
+
+from wrt.errors import SelectionError
+
+
+class Composable:
+    """What can be added, subtracted and weighted, to be maximised; each result is a new objective."""
+
+    __array_ufunc__ = None  # so that a NumPy number leaves the product to us
+
+    def __add__(self, other: Any) -> Objective:
+        return Objective((*_terms(self), *_terms(other)))
+
+    def __radd__(self, other: Any) -> Objective:
+        return Objective((*_terms(other), *_terms(self)))
+
+    def __neg__(self) -> Objective:
+        return self * -1
+
+    def __sub__(self, other: Any) -> Objective:
+        return self + Objective(_terms(other)) * -1
+
+    def __rsub__(self, other: Any) -> Objective:
+        return -self + other
+
+    def __mul__(self, factor: Any) -> Objective:
+        if isinstance(factor, bool) or not isinstance(factor, Real):
+            raise SelectionError(f"an objective times {factor!r}; expected a number")
+        return Objective(tuple((weight * float(factor), of) for weight, of in _terms(self)))
+
+    __rmul__ = __mul__
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class Objective(Composable):
+    """A weighted sum of selections, for `wrt.maximize`; made by `+`, `-`, `*` and `wrt.objective`."""
+
+    terms: tuple[tuple[float, Any], ...]
+
+
+def _terms(value: Any) -> tuple[tuple[float, Any], ...]:
+    if isinstance(value, Objective):
+        return value.terms
+    if isinstance(value, Composable) or callable(value):
+        return ((1.0, value),)
+    raise SelectionError(f"an objective plus or minus {value!r}; a unit becomes one by wrt.objective({value!r})")
+
+
+@dataclass(frozen=True, eq=False)
+class Layer(Composable):
     """A named layer's output; made by `wrt.layer`."""
 
     name: str
@@ -17,7 +63,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Output:
+class Output(Composable):
     """A named output; made by `wrt.output`."""
 
     name: str | int
@@ -25,7 +71,7 @@ class Output:
 
 
 @dataclass(frozen=True, eq=False)
-class Logit:
+class Logit(Composable):
     """The value before a final softmax or sigmoid; made by `wrt.logit`."""
 
     unit: Any = None
@@ -73,6 +119,19 @@ def logit(unit: Any = None) -> Logit:
         Logit(unit=3)
     """
     return Logit(unit)
+
+
+def objective(of: Any) -> Objective:
+    """`of` in any form as something that can be added, subtracted and weighted, for `wrt.maximize`.
+
+    What `wrt.layer`, `wrt.logit` and `wrt.output` return needs no wrapping.
+
+    Example:
+        >>> import wrt
+        >>> wrt.objective(3) - 0.5 * wrt.objective(7)
+        Objective(terms=((1.0, 3), (-0.5, 7)))
+    """
+    return of if isinstance(of, Objective) else Objective(((1.0, of),))
 
 
 def output(name: str | int, unit: Any = None) -> Output:

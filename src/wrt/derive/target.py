@@ -15,7 +15,7 @@ from wrt.engines.base import Array, Arrays, Engine
 from wrt.engines.identity import identity
 from wrt.engines.network import Site, Taps
 from wrt.errors import InputError, SelectionError, suggest
-from wrt.select import Layer, Logit, LogProbabilities, Loss, Output, Top
+from wrt.select import Layer, Logit, LogProbabilities, Loss, Objective, Output, Top
 from wrt.trees import LEAF, Structure, flatten, path_name
 
 WAYS = (
@@ -66,6 +66,11 @@ def parse(of: Any) -> Target:
     Raises:
         SelectionError: it is none of the forms, or is an array of floats.
     """
+    if isinstance(of, Objective):
+        raise SelectionError(
+            "of= is a sum of objectives, which wrt.maximize takes; elsewhere give a function of the output, "
+            "of=lambda y: y[:, 3] - y[:, 7]"
+        )
     if isinstance(of, Layer):
         return _with_unit("layer", of.name, (of.name, of.call), of.unit)
     if isinstance(of, Output):

@@ -41,6 +41,19 @@ class Facts:
     bytes: int
 
 
+class Optimizer(Protocol):
+    """A framework's own optimiser, for tensors that belong to no model."""
+
+    def step(self, params: Arrays, gradients: Arrays) -> Arrays:
+        """The parameters after one step of descent."""
+
+    def state(self) -> Any:
+        """A copy of what it remembers."""
+
+    def restore(self, state: Any) -> None:
+        """Go on from such a copy."""
+
+
 class Engine(Protocol):
     """The contract of an engine; `wrt.testing.check_engine` checks an implementation.
 
@@ -147,3 +160,14 @@ class Engine(Protocol):
 
     def detach(self, value: Array) -> Array:
         """The same values, cut off from any graph."""
+
+    def where(self, mask: Array, value: Array, other: Array) -> Array:
+        """`value` where the mask, of booleans that broadcast, is true; `other` elsewhere."""
+
+    def exp(self, value: Array) -> Array: ...
+
+    def log(self, value: Array) -> Array: ...
+
+    # ascent
+    def optimizer(self, name: str, rate: float, params: Arrays) -> Optimizer:
+        """The framework's optimiser of this name, for tensors like `params`."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wrt.engines import jax_rules
-from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
+from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
 from wrt.engines.jax_pooling import fast_pooling
 from wrt.rules import Rule, Switch
 from wrt.trees import NODES
@@ -154,6 +154,24 @@ class JaxEngine:
 
     def log_softmax(self, value: Array) -> Array:
         return jax.nn.log_softmax(value)
+
+    def where(self, mask: Array, value: Array, other: Array) -> Array:
+        return jnp.where(mask, value, other)
+
+    def exp(self, value: Array) -> Array:
+        return jnp.exp(value)
+
+    def log(self, value: Array) -> Array:
+        return jnp.log(value)
+
+    def optimizer(self, name: str, rate: float, params: Arrays) -> Optimizer:
+        try:
+            from wrt.engines.jax_optim import OptaxOptimizer
+        except ImportError:  # of optax
+            from wrt.engines.keras_optim import KerasOptimizer
+
+            return KerasOptimizer(name, rate, params, self.name)
+        return OptaxOptimizer(name, rate, params)
 
     def detach(self, value: Array) -> Array:
         return value

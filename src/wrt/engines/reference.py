@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
+from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
 from wrt.errors import OptionError
 from wrt.rules import Rule, Switch
 
@@ -146,6 +146,21 @@ class ReferenceEngine:
     def log_softmax(self, value: Array) -> Array:
         shifted = value - np.max(value, -1, keepdims=True)
         return shifted - np.log(np.sum(np.exp(shifted), -1, keepdims=True))
+
+    def where(self, mask: Array, value: Array, other: Array) -> Array:
+        return np.where(mask, value, other)
+
+    def exp(self, value: Array) -> Array:
+        return np.exp(value)
+
+    def log(self, value: Array) -> Array:
+        return np.log(value)
+
+    def optimizer(self, name: str, rate: float, params: Arrays) -> Optimizer:
+        raise OptionError(
+            "the model is a function of NumPy arrays, which have no optimisers; write it for the tensors of torch, JAX "
+            "or TensorFlow and pass init= or like= as such a tensor"
+        )
 
     def detach(self, value: Array) -> Array:
         return value

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.eager import record  # the public interface does not say whether a tape is open
 
 from wrt.engines import tensorflow_rules
-from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
+from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
 from wrt.engines.tensorflow_gradients import differentiable, wrong_push
 from wrt.errors import reason
 from wrt.rules import Rule, Switch
@@ -198,6 +198,20 @@ class TensorflowEngine:
 
     def log_softmax(self, value: Array) -> Array:
         return tf.nn.log_softmax(value)
+
+    def where(self, mask: Array, value: Array, other: Array) -> Array:
+        return tf.where(mask, value, other)
+
+    def exp(self, value: Array) -> Array:
+        return tf.exp(value)
+
+    def log(self, value: Array) -> Array:
+        return tf.math.log(value)
+
+    def optimizer(self, name: str, rate: float, params: Arrays) -> Optimizer:
+        from wrt.engines.keras_optim import KerasOptimizer  # Keras only where it is needed
+
+        return KerasOptimizer(name, rate, params, self.name, self.compile)
 
     def detach(self, value: Array) -> Array:
         return value

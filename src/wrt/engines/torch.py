@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from wrt.engines import torch_rules
-from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function
+from wrt.engines import torch_optim, torch_rules
+from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
 from wrt.errors import reason
 from wrt.rules import Rule, Switch
 from wrt.trees import NODES
@@ -178,6 +178,18 @@ class TorchEngine:
 
     def log_softmax(self, value: Array) -> Array:
         return torch.log_softmax(value, -1)
+
+    def where(self, mask: Array, value: Array, other: Array) -> Array:
+        return torch.where(mask, value, other)
+
+    def exp(self, value: Array) -> Array:
+        return value.exp()
+
+    def log(self, value: Array) -> Array:
+        return value.log()
+
+    def optimizer(self, name: str, rate: float, params: Arrays) -> Optimizer:
+        return torch_optim.TorchOptimizer(name, rate, params)
 
     def detach(self, value: Array) -> Array:
         return value if transforming() else value.detach()

@@ -14,6 +14,7 @@ from wrt.testing.scenarios import Namespace, Scenario, namespace, scenarios
 VERBS = ("pull", "push", "map", "compile", "inspect", "push_problem", "trial", "owns", "is_traced", "carries_graph")
 KINDS = ("is_out_of_memory", "free_memory", "asarray", "numpy", "dtype", "detach", "zeros", "zeros_like")
 ARRAYS = ("unit", "gather", "top", "reshape", "moveaxis", "concatenate", "sum", "mean", "log_softmax")
+CURVES = ("where", "exp", "log", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def check_engine(engine: Engine, module: Any = None, tolerance: float | None = N
         >>> from wrt.testing import check_engine
         >>> check_engine(registry.engine("reference"))
     """
-    missing = [name for name in (*VERBS, *KINDS, *ARRAYS) if not callable(getattr(engine, name, None))]
+    missing = [name for name in (*VERBS, *KINDS, *ARRAYS, *CURVES) if not callable(getattr(engine, name, None))]
     assert not missing, f"the engine lacks {', '.join(missing)}; see wrt.engines.base.Engine"
     if tolerance is None:
         tolerance = 1e-9 if engine.dtype(engine.asarray(np.zeros(1))) == "float64" else 1e-4
@@ -325,6 +326,9 @@ def _check_reductions(bench: _Bench) -> None:
         bench.same(engine.mean(value, axes), base.mean(axes), f"mean over {axes}")
     rows = np.array([[0.0, 1.0, 2.0], [1000.0, 0.0, -1000.0]])
     wanted = [[-2.40760596, -1.40760596, -0.40760596], [0.0, -1000.0, -2000.0]]
+    bench.same(engine.where(value > 5, value, -value), np.where(base > 5, base, -base), "where")
+    bench.same(engine.exp(-value), np.exp(-base), "exp")
+    bench.same(engine.log(value + 1), np.log(base + 1), "log")
     bench.same(engine.log_softmax(bench.put(rows)[0]), wanted, "log_softmax", max(bench.tolerance, 1e-8))
 
 

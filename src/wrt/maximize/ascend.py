@@ -1,0 +1,173 @@
+"""`maximize`: the input that excites a unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from wrt.derive.choose import Request
+from wrt.derive.job import Options
+from wrt.errors import OptionError
+from wrt.maximize import regularizers as reg, transforms as tra
+from wrt.maximize.goal import goal_of, listed, outputs_of, rows_of
+from wrt.maximize.image import axes_of, picture_of
+from wrt.maximize.loop import Ascent
+from wrt.maximize.start import start_of
+from wrt.maximize.step import Question
+from wrt.results import Maximization
+
+
+def maximize(
+    model: Any,
+    of: Any,
+    *,
+    like: Any = None,
+    init: Any = "gaussian",
+    probability: float | None = None,
+    ends: str | None = None,
+    loss: Any = None,
+    steps: int = 500,
+    optimizer: str = "adam",
+    learning_rate: float = 5e-3,
+    regularizers: Any = (),
+    transforms: Any = (),
+    parametrization: str = "pixel",
+    bounds: Any = None,
+    seed: int = 0,
+    compile: bool | None = None,
+    progress: bool | None = None,
+) -> Maximization:
+    """The input that excites a unit, by gradient ascent from a start; the weights stay as they are.
+
+    x* = argmax_x o(x) - r(x), `(N, *in)`, o the objective, r the regularisers; with `probability=p` it solves
+    (log p_of(x) - log p)² + r(x) = min, the squared error of the log-probability, and each row stops when it is there
+    (within 0.1 of the logit of p: between 0.891 and 0.908 for 0.9). The row of a stopped image moves no more.
+
+    Args:
+        model: a Keras model, a `torch.nn.Module`, or a function of a framework's tensors, with one input.
+        of: a unit, a list of units (one image each, in one batch), `wrt.logit(unit)`, `wrt.layer(name, unit)`,
+            `wrt.output(name, unit)`, a function of the output, or a sum of these: `wrt.logit(3) - 0.5 * wrt.logit(7)`,
+            `wrt.objective(3) + ...`. A unit of a layer counts in the forms of `wrt.gradient`, an integer on the last
+            axis, `(3,)` on the first one (a channel of torch); what is left, such as places, is averaged.
+        like: an array `(N, *in)` of the shape of the input, where neither model nor start tell it; its values are not
+            used. NumPy in, NumPy out; a tensor of the framework in, a tensor out.
+        init: the start: `"gaussian"` (of deviation 0.01), `"uniform"` (within the bounds, else 0 to 1), `"zeros"`, an
+            array `(N, *in)` or `(1, *in)`, or an earlier result, which goes on as if it had not been interrupted.
+        probability: of the class `of`, to be reached; for models that end in logits, softmax or log-softmax.
+        ends: in what the model ends, where that cannot be found: `"logits"`, `"probabilities"`, `"log-probabilities"`.
+        loss: a function of the chosen values, `(N,)` to `(N,)`, which is minimised in place of their negative.
+        steps: at most so many.
+        optimizer: a name from torch.optim, optax (for JAX) or keras.optimizers (for TensorFlow), in any case.
+        learning_rate: of the optimiser.
+        regularizers: those of `wrt.regularizers`, or functions of the image, `(N, *in)` to `(N,)`; added to the loss.
+        transforms: those of `wrt.transforms`: small movements, others in every step, before the model sees the image.
+            What the history says is measured without them.
+        parametrization: `"pixel"`, or `"fourier"`: a spectrum of equal energy in decorrelated colours, for images.
+        bounds: `(low, high)`, numbers or arrays, that no entry leaves.
+        seed: of the start and the transforms; the same seed gives the same result.
+        compile: whether to compile; by default on JAX and TensorFlow.
+        progress: show a bar; by default on a terminal, for work of more than two seconds.
+
+    Returns:
+        A `Maximization`: of every row the best image (the lowest loss, or the first at the wanted probability), the
+        history, and the model's outputs before and after. Ctrl-C returns what there is.
+
+    Raises:
+        SelectionError: a unit that does not exist, or a probability of what is no class.
+        OptionError: a probability, an optimiser or another option that cannot be honoured.
+        InputError: a start that does not fit the model, the units or the bounds, or where the loss is not finite.
+
+    Example:
+        >>> import torch, wrt
+        >>> found = wrt.maximize(lambda x: -((x - 2) ** 2), 0, init=torch.zeros(1, 1), learning_rate=0.1, steps=200)
+        >>> found.x.round(decimals=2)
+        tensor([[2.]])
+
+    Source: Erhan et al., Visualizing higher-layer features of a deep network, 2009; Olah, Mordvintsev and Schubert,
+    Feature visualization, Distill 2017.
+    """
+    _check(steps, optimizer, learning_rate, seed)
+    terms, bounds = listed(of), _bounds(bounds)
+    start = start_of(model, init, like, rows_of(terms), bounds, seed)
+    image = start.put(start.values)
+    options = Options(Request(mode="reverse", compile=compile), False)
+    goal = goal_of(model, image, terms, loss, probability, ends, options)
+    question = _question(start, goal, regularizers, transforms, parametrization, bounds, probability, seed)
+    ascent = _begin(question, init, optimizer, float(learning_rate))
+    before = outputs_of(goal, _image(question, ascent.params), ends)
+    ascent.run(steps, progress)
+    return _result(ascent, before, ends, optimizer.lower())
+
+
+def _question(
+    start: Any, goal: Any, regularizers: Any, transforms: Any, name: Any, bounds: Any, wanted: Any, seed: int
+) -> Question:
+    rows, *shape = start.values.shape
+    first = start.network.channels_first
+    given, axes = reg.prepared(regularizers, tuple(shape), rows, first)
+    moves = tra.checked(transforms)
+    axes = axes_of(tuple(shape), first, "transforms=") if moves else axes
+    picture = picture_of(name, tuple(shape), first, bounds is not None)
+    return Question(start, goal, picture, given, moves, axes, bounds, wanted, seed)
+
+
+def _begin(question: Question, init: Any, name: str, rate: float) -> Ascent:
+    """An ascent at its start, or where an earlier one stood."""
+    start = question.start
+    old = init.resume if isinstance(init, Maximization) else None
+    if old is None:
+        params = start.put(question.picture.params(start.values, question.bounds))
+        return Ascent(question, start.engine.optimizer(name, rate, [params]), params)
+    if (old["optimizer"], old["picture"]) != (name.lower(), question.picture.key):
+        raise OptionError(
+            "init= is a result of another optimizer= or parametrization=; start from its image: init=result.x"
+        )
+    params = start.put(old["params"])
+    optimizer = start.engine.optimizer(name, rate, [params])
+    optimizer.restore(old["memory"])
+    return Ascent(question, optimizer, params, old["step"], start.put(old["best"]))
+
+
+def _result(ascent: Ascent, before: Any, ends: str | None, name: str) -> Maximization:
+    question, host = ascent.question, ascent.question.engine.numpy
+    image = _image(question, ascent.best)
+    resume = {
+        "params": host(ascent.params),
+        "best": host(ascent.best),
+        "memory": ascent.optimizer.state(),
+        "step": ascent.first + int(ascent.taken),
+        "optimizer": name,
+        "picture": question.picture.key,
+    }
+    history = {name: np.stack(lines) for name, lines in ascent.lines.items()}
+    x = image if question.start.tensor else np.array(host(image))
+    after = outputs_of(question.goal, image, ends)
+    return Maximization(x, history, before, after, ascent.steps, ascent.reached, ascent.stopped, resume)
+
+
+def _image(question: Question, params: Any) -> Any:
+    return question.picture.image(question.engine, params, question.data()["bounds"])
+
+
+def _bounds(bounds: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    if bounds is None:
+        return None
+    try:
+        low, high = (np.asarray(b, float) for b in bounds)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"bounds={bounds!r}; expected (low, high), two numbers or arrays") from error
+    if not (low < high).all():  # NaN is no bound either
+        raise OptionError(f"bounds={bounds!r}; expected low < high everywhere")
+    return low, high
+
+
+def _check(steps: Any, optimizer: Any, rate: Any, seed: Any) -> None:
+    for name, value, least in (("steps", steps, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise OptionError(f"{name}={value!r}; expected an integer of at least {least}")
+    if not isinstance(optimizer, str):
+        raise OptionError(f"optimizer={optimizer!r}; expected a name of the framework's, such as 'adam'")
+    number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
+    if not number or not 0 < rate < np.inf:
+        raise OptionError(f"learning_rate={rate!r}; expected a number above 0")
