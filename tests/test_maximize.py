@@ -116,6 +116,9 @@ def test_probability_is_reached_row_by_row(kind):
     np.testing.assert_allclose(np.diag(found.before), 1 / 3, atol=0.02)
     assert found.steps[2] < found.steps[0] < found.steps[1]
     assert (found.history["probability"][found.steps[2] :, 2] == found.history["probability"][-1, 2]).all()
+    again = wrt.maximize(model, [0, 1, 2], init=found, probability=0.9, learning_rate=0.02)
+    assert again.steps.tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(again.x, found.x)
     alone = wrt.maximize(model, [0], init=drawn_start(model, 3)[:1], probability=0.9, learning_rate=0.02, steps=300)
     close(alone.x, found.x[:1], 1e-5)
     assert alone.steps[0] == found.steps[0]
@@ -184,7 +187,7 @@ def test_layers_and_loss():
 
 def test_resumed_as_if_it_had_not_been_interrupted(monkeypatch):
     options = {
-        "like": np.zeros((1, 4, 4, 3)),
+        "init": DRAWN.normal(size=(1, 4, 4, 3)),
         "learning_rate": 0.05,
         "transforms": [wrt.transforms.jitter(1)],
         "seed": 5,
@@ -216,6 +219,7 @@ def test_resumed_as_if_it_had_not_been_interrupted(monkeypatch):
 
 def test_not_finite_on_the_way_returns_the_best_before():
     """The square root of what falls below zero, in the first row only."""
+    sqrt = math().sqrt
     root = lambda x: -(x[:, :1] ** 0.5) * 2 - 0.01 * x[:, 1:]
     start = tensor(np.array([[0.25, 1.0], [4.0, 1.0]]))
     with pytest.warns(NonFiniteWarning, match=r"not finite after 2 steps \(rows 0\)"):
@@ -224,6 +228,10 @@ def test_not_finite_on_the_way_returns_the_best_before():
     assert found.steps.tolist() == [2, 8]
     assert np.isfinite(array(found.x)).all()
     assert 0 < array(found.x)[0, 0] < 0.25
+    with pytest.warns(NonFiniteWarning, match="after 2 steps"):  # it stands on the top, which has no gradient
+        top = wrt.maximize(lambda x: -sqrt(x * x), 0, init=start[:1, :1] * 2, learning_rate=0.25, optimizer="sgd")
+    assert array(top.x) == 0
+    assert top.history["objective"][:, 0].tolist() == [-0.5, -0.25, 0]
     with pytest.raises(InputError, match=r"at the start \(rows 1\)"):
         wrt.maximize(root, 0, init=tensor(np.array([[0.25, 1.0], [-1.0, 1.0]])), steps=2)
 

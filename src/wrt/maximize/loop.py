@@ -70,15 +70,16 @@ class Ascent:
     def _look(self, step: int) -> Array:
         """Note where it stands: the best rows, and those that have arrived or been lost."""
         gradient, values, loss, health = self._evaluate(self.params, step)
+        standing = self.active & np.isfinite(loss)
         lost = self.active & ~np.isfinite(loss + health)
         if lost.any():
             self._lose(lost, step)
         arrived = self.active & self._arrived(values)
-        better = (self.active & (loss < self.lowest)) | arrived
+        better = (standing & (loss < self.lowest)) | arrived
         self._keep(better)
         self.lowest = np.where(better, loss, self.lowest)
         self.reached |= arrived
-        self._note(values, loss)
+        self._note(values, loss, standing)
         self.active &= ~arrived
         return gradient
 
@@ -110,14 +111,14 @@ class Ascent:
         self.active &= ~lost
         self.stopped = "not finite"
 
-    def _note(self, values: np.ndarray, loss: np.ndarray) -> None:
+    def _note(self, values: np.ndarray, loss: np.ndarray, standing: np.ndarray) -> None:
         """One line of the history; rows that have stopped repeat their last entry."""
         found = {"objective": values, "loss": loss}
         if self.question.wanted is not None:
             found["probability"] = np.exp(values)
         for name, line in found.items():
             lines = self.lines.setdefault(name, [])
-            lines.append(np.where(self.active, line, lines[-1]) if lines else line)
+            lines.append(np.where(standing, line, lines[-1]) if lines else line)
 
     def _move(self, gradient: Array) -> None:
         question = self.question
