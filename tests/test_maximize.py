@@ -390,6 +390,8 @@ if ENGINE == "torch":  # NumPy alone, or the same on every engine
             ({"like": None}, InputError, "pass like="),
             ({"bounds": (1, 0)}, OptionError, "low < high"),
             ({"bounds": 3}, OptionError, "two numbers"),
+            ({"bounds": (np.zeros(4), 1)}, InputError, r"array of shape \(4,\)"),
+            ({"bounds": (np.zeros((5, 3)), 1)}, InputError, r"array of shape \(5, 3\)"),
             ({"steps": 0}, OptionError, "steps=0"),
             ({"learning_rate": -1}, OptionError, "learning_rate=-1"),
             ({"optimizer": "adamm"}, OptionError, "Did you mean 'adam"),

@@ -29,6 +29,7 @@ class KerasOptimizer:
             raise OptionError(
                 f"optimizer={name!r}: the optimisers for {engine} are those of Keras, which runs on "
                 f"{keras.backend.backend()} here; set the environment variable KERAS_BACKEND={engine}"
+                + (", or install optax" if engine == "jax" else "")
             )
         if name.lower() not in KINDS:
             raise OptionError(f"optimizer={name!r} is not one of keras.optimizers.{suggest(name.lower(), KINDS)}")

@@ -46,7 +46,7 @@ class Goal:
 
     def labels(self) -> list[Array | None]:
         """The units of each row, term by term, beside the model's weights."""
-        like = self.jobs[0].adapted.network.like()
+        like = self.jobs[0].inputs.leaves[0]
         return [None if job.labels is None else self.engine.asarray(job.labels, None, like) for job in self.jobs]
 
     def values(self, state: Arrays, image: Array, labels: list[Array | None]) -> Array:

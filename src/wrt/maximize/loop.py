@@ -132,4 +132,4 @@ class Ascent:
     def _mask(self, rows: np.ndarray) -> Array:
         """Booleans per row in the rank of the parameters."""
         shape = (len(rows), *(1,) * (len(self.params.shape) - 1))
-        return self.question.engine.asarray(rows.reshape(shape), "bool", self.question.start.network.like())
+        return self.question.engine.asarray(rows.reshape(shape), "bool", self.question.start.like)

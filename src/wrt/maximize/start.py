@@ -28,6 +28,7 @@ class Start:
     values: np.ndarray  # (N, *in)
     dtype: str
     tensor: bool  # a tensor came in, so a tensor goes out
+    like: Array | None  # a weight or the tensor that came in, for the device
 
     @property
     def engine(self) -> Engine:
@@ -35,7 +36,7 @@ class Start:
 
     def put(self, value: Any) -> Array:
         """Values as a tensor beside the model's weights."""
-        return self.engine.asarray(value, self.dtype, self.network.like())
+        return self.engine.asarray(value, self.dtype, self.like)
 
 
 def start_of(model: Any, init: Any, like: Any, rows: int | None, bounds: Any, seed: int) -> Start:
@@ -51,11 +52,26 @@ def start_of(model: Any, init: Any, like: Any, rows: int | None, bounds: Any, se
     sample = like if drawn else init.x if isinstance(init, Maximization) else init
     network, shape = _network(model, sample)
     dtype = _dtype(network, sample)
+    _check_bounds(bounds, (max(rows or 1, 1 if drawn else len(sample)), *shape))
     if drawn:
         values = _draw(init, (rows or 1, *shape), bounds, seed)
     else:
         values = _given(registry.host(sample), rows, bounds)
-    return Start(network, values, dtype, registry.owner(sample) is not None)
+    tensor = registry.owner(sample) is not None
+    weight = network.like()
+    return Start(network, values, dtype, tensor, sample if weight is None and tensor else weight)
+
+
+def _check_bounds(bounds: Any, shape: tuple[int, ...]) -> None:
+    for bound in () if bounds is None else bounds:
+        try:
+            fits = np.broadcast_shapes(bound.shape, shape) == shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise InputError(
+                f"bounds= holds an array of shape {bound.shape}; expected numbers, or the shape {shape[1:]}"
+            )
 
 
 def _network(model: Any, sample: Any) -> tuple[Network, tuple[int, ...]]:

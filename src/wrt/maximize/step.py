@@ -52,7 +52,7 @@ class Question:
         rows, columns = self.axes.plane  # type: ignore[union-attr]
         size = (self.start.values.shape[rows], self.start.values.shape[columns])
         index, weights, outside = tra.sample(self.transforms, size, self.seed, step)
-        like = self.start.network.like()
+        like = self.start.like
         return [self.engine.asarray(index, "int32", like), self.start.put(weights), self.start.put(outside)]
 
     def program(self) -> Callable[..., tuple[Array, Array, Array, Array]]:
