@@ -43,10 +43,12 @@ test-%: export WRT_TEST_ENGINE = $*
 test-%: export OMP_NUM_THREADS = $(THREADS)
 test-%: export TF_NUM_INTRAOP_THREADS = $(THREADS)
 test-%: export TF_NUM_INTEROP_THREADS = 1
+# the engine that nothing is compiled for comes last, and has the cores that the others leave
+test-torch: WORKERS = -n $(JOBS) --dist loadfile
 test-%: $(STAMP)
 	@mkdir -p .logs
 	@echo "$*: pytest $(PYTEST_ARGS)"
-	@$(BIN)/python -m pytest -q --durations=10 -o cache_dir=.pytest_cache/$* $(PYTEST_ARGS) > .logs/$*.log 2>&1; code=$$?; \
+	@$(BIN)/python -m pytest -q --durations=10 -o cache_dir=.pytest_cache/$* $(WORKERS) $(PYTEST_ARGS) > .logs/$*.log 2>&1; code=$$?; \
 	closing=$$(tail -n 1 .logs/$*.log); \
 	if [[ $$closing =~ skipped|xfailed ]]; then code=1; fi; \
 	if [ $$code -ne 0 ]; then tail -n 200 .logs/$*.log; fi; \

@@ -342,7 +342,7 @@ class TestSmallest:
         assert len(traces) == (3 if ENGINE == "torch" else 1)
 
 
-@pytest.mark.parametrize("p", [1, 1.5, 2, 3, math, np.inf], ids=str)
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, math, np.inf], ids=lambda p: getattr(p, "__name__", str(p)))
 def test_zero_gradients(p):
     """At a gradient of zero every penalty has a value and a slope, which is zero."""
     if p is math:
