@@ -98,14 +98,14 @@ def _check_positive(name: str, value: object) -> None:
         raise OptionError(f"{name}={value!r}; expected an integer of at least 1, or None to leave it to the plan")
 
 
-def check_count(name: str, value: Any) -> int:
-    """An integer of at least 1.
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """An integer of at least so much.
 
     Raises:
         OptionError: anything else.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise OptionError(f"{name}={value!r}; expected an integer of at least 1")
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise OptionError(f"{name}={value!r}; expected an integer of at least {least}")
     return int(value)
 
 

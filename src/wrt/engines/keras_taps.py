@@ -79,7 +79,7 @@ def _affine_call(layer: Any, name: str, taps: Taps) -> contextlib.AbstractContex
         if isinstance(layer, keras.layers.Embedding):  # there is no derivative on the way in: all of it is constant
             value = original(*args, **kwargs)
             return taps.enter(name, value, value)
-        activation = getattr(layer, "activation", None) or keras.activations.linear
+        activation = _activation(layer)
         bare = attribute(layer, "activation", keras.activations.linear)
         with bare if activation is not keras.activations.linear else contextlib.nullcontext():
             value = original(*args, **kwargs)
@@ -127,14 +127,18 @@ def _check_relus(model: Any, key: str, keys: set[str]) -> None:
 
 
 def _can_be_ruled(layer: Any) -> bool:
-    active = getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear
-    return active or not layer.variables
+    return _activation(layer) is not keras.activations.linear or not layer.variables
+
+
+def _activation(layer: Any) -> Any:
+    """What the layer ends with; linear where it says nothing."""
+    return getattr(layer, "activation", None) or keras.activations.linear
 
 
 def _ruled(name: str, layer: Any, rule: Rule, switch: Switch) -> contextlib.AbstractContextManager[None]:
     """For one call: the layer's activation ruled, or its whole call where it has neither activation nor weights."""
     engine = registry.engine(keras.backend.backend())
-    if getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear:
+    if _activation(layer) is not keras.activations.linear:
         return attribute(layer, "activation", engine.with_backward(layer.activation, rule, switch))
     if layer.variables:
         raise SelectionError(

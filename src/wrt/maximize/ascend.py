@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive.choose import Request
+from wrt.derive.choose import Request, check_count
 from wrt.derive.job import Options
 from wrt.errors import OptionError
 from wrt.maximize import regularizers as reg, transforms as tra
@@ -163,11 +163,9 @@ def _bounds(bounds: Any) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _check(steps: Any, optimizer: Any, rate: Any, seed: Any) -> None:
-    for name, value, least in (("steps", steps, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise OptionError(f"{name}={value!r}; expected an integer of at least {least}")
+    check_count("steps", steps)
+    check_count("seed", seed, least=0)
     if not isinstance(optimizer, str):
         raise OptionError(f"optimizer={optimizer!r}; expected a name of the framework's, such as 'adam'")
-    number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
-    if not number or not 0 < rate < np.inf:
+    if not reg.is_positive(rate):
         raise OptionError(f"learning_rate={rate!r}; expected a number above 0")

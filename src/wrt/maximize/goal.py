@@ -16,7 +16,7 @@ from wrt.engines.base import Array, Arrays, Engine
 from wrt.engines.identity import identity
 from wrt.engines.network import Taps
 from wrt.errors import InputError, OptionError, SelectionError, suggest
-from wrt.select import Layer, Logit, Loss, Objective, Output
+from wrt.select import Layer, Logit, Loss, Output, objective
 from wrt.trees import map_leaves
 
 ENDS = ("logits", "probabilities", "log-probabilities")
@@ -83,8 +83,7 @@ def listed(of: Any) -> Terms:
     """The weighted terms of `of=`, in which a list is one unit for each image."""
     if of is None:
         raise SelectionError("of= is missing: the unit, layer or function to be maximised (of=3, of=[0, 1, 2])")
-    terms = of.terms if isinstance(of, Objective) else ((1.0, of),)
-    return tuple((weight, _units(term)) for weight, term in terms)
+    return tuple((weight, _units(term)) for weight, term in objective(of).terms)
 
 
 def _units(of: Any) -> Any:

@@ -87,7 +87,7 @@ def blur(weight: float, width: float = 1.0) -> Regularizer:
 
     Source: Yosinski et al., Understanding neural networks through deep visualization, 2015, section 3.2.
     """
-    if not _positive(width):
+    if not is_positive(width):
         raise OptionError(f"blur(width={width!r}): expected a number of pixels above 0")
 
     def penalty(engine: Engine, x: Array, axes: Axes | None, _: Array | None) -> Array:
@@ -197,7 +197,8 @@ def _weight(value: Any) -> float:
     return float(value)
 
 
-def _positive(value: Any) -> bool:
+def is_positive(value: Any) -> bool:
+    """Whether it is a finite number above 0."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return bool(number and 0 < value < np.inf)
 

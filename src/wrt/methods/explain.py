@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wrt.derive.inputs import engine_of
+from wrt.derive.layers import positions
 from wrt.engines import adapt, registry
 from wrt.errors import InputError, OptionError, suggest
 from wrt.methods.filters import FILTERS
@@ -159,7 +160,7 @@ def _spatial(x: Any, channels_first: bool) -> tuple[int, ...]:
     """The sizes of an input without its channels, which token ids do not have."""
     if "int" in str(x.dtype) and len(x.shape) == 2:
         return (x.shape[1],)
-    return tuple(x.shape[2:] if channels_first else x.shape[1:-1])
+    return positions(tuple(x.shape[1:]), channels_first)
 
 
 def _sizes(resize: Any) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from wrt.derive.layers import positions
 from wrt.engines import adapt
 from wrt.errors import InputError
 from wrt.methods.explain import explain
@@ -62,7 +63,7 @@ def explain_func(
         more = {**options, **{name: value for name, value in given.items() if name not in UNUSED}}
         maps = np.asarray(explain(method, model, x, chosen, postprocess=postprocess, **more).maps)
         first = adapt.adapt(model, x, None).network.channels_first
-        if maps.shape == (len(x), *(x.shape[2:] if first else x.shape[1:-1])):
+        if maps.shape == (len(x), *positions(x.shape[1:], first)):
             maps = np.expand_dims(maps, 1 if first else -1)
         elif maps.shape != x.shape:
             raise InputError(f"the maps have shape {maps.shape} and the inputs {x.shape}, so their positions differ")
