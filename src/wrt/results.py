@@ -110,6 +110,8 @@ class Maximization:
         reached: whether the wanted probability was reached, `(N,)`; false where none was wanted.
         stopped: `"steps"`, `"reached"`, `"not finite"` or `"interrupted"`.
         resume: what `wrt.maximize(..., init=result)` goes on from.
+        units: the unit of each row, `(N,)`; none where it has no single number.
+        wanted: the probability that was to be reached, if one was.
     """
 
     x: Any
@@ -120,6 +122,8 @@ class Maximization:
     reached: np.ndarray
     stopped: str
     resume: Any = None
+    units: np.ndarray | None = None
+    wanted: float | None = None
 
     def __repr__(self) -> str:
         low, high = int(self.steps.min()), int(self.steps.max())

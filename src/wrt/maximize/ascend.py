@@ -10,7 +10,7 @@ from wrt.derive.choose import Request, check_count
 from wrt.derive.job import Options
 from wrt.errors import OptionError
 from wrt.maximize import regularizers as reg, transforms as tra
-from wrt.maximize.goal import goal_of, listed, outputs_of, rows_of
+from wrt.maximize.goal import Selection, Terms, goal_of, listed, outputs_of, rows_of
 from wrt.maximize.image import axes_of, picture_of
 from wrt.maximize.loop import Ascent
 from wrt.maximize.start import start_of
@@ -97,7 +97,7 @@ def maximize(
     ascent = _begin(question, init, optimizer, float(learning_rate))
     before = outputs_of(goal, _image(question, ascent.params), ends)
     ascent.run(steps, progress)
-    return _result(ascent, before, ends, optimizer.lower())
+    return _result(ascent, before, ends, optimizer.lower(), _units_of(terms, len(start.values)))
 
 
 def _question(
@@ -129,7 +129,7 @@ def _begin(question: Question, init: Any, name: str, rate: float) -> Ascent:
     return Ascent(question, optimizer, params, old["step"], start.put(old["best"]))
 
 
-def _result(ascent: Ascent, before: Any, ends: str | None, name: str) -> Maximization:
+def _result(ascent: Ascent, before: Any, ends: str | None, name: str, units: np.ndarray | None) -> Maximization:
     question, host = ascent.question, ascent.question.engine.numpy
     image = _image(question, ascent.best)
     resume = {
@@ -143,7 +143,19 @@ def _result(ascent: Ascent, before: Any, ends: str | None, name: str) -> Maximiz
     history = {name: np.stack(lines) for name, lines in ascent.lines.items()}
     x = image if question.start.tensor else np.array(host(image))
     after = outputs_of(question.goal, image, ends)
-    return Maximization(x, history, before, after, ascent.steps, ascent.reached, ascent.stopped, resume)
+    counts = ascent.steps, ascent.reached, ascent.stopped
+    return Maximization(x, history, before, after, *counts, resume, units, question.wanted)
+
+
+def _units_of(terms: Terms, rows: int) -> np.ndarray | None:
+    """The number of the unit of each row; none for sums, functions, and units in several axes."""
+    of = terms[0][1]
+    unit = of.unit if isinstance(of, Selection) else of
+    unit = unit[0] if isinstance(unit, tuple) and len(unit) == 1 else unit
+    if len(terms) > 1 or not isinstance(unit, int | np.integer | np.ndarray) or np.ndim(unit) > 1:
+        return None
+    found: np.ndarray = np.array(np.broadcast_to(unit, (rows,)))
+    return found
 
 
 def _image(question: Question, params: Any) -> Any:
