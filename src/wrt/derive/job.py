@@ -175,6 +175,15 @@ def make_program(problem: Problem, shapes: Shapes, plan: Plan, what: str, graph:
     return program
 
 
+def kept(job: Job, what: str, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    """A program of this question, compiled where its plan compiles; made once."""
+    cache, key = job.adapted.cache, (what, job.recipe.program)
+    program = cache.get(key)
+    if program is None:
+        program = cache[key] = job.engine.compile(make()) if job.recipe.plan.compiled else make()
+    return program
+
+
 def example_of(network: Any, inputs: Inputs) -> Arrays:
     """A few samples to inspect the model with: the first ones, or zeros where there are no values yet."""
     engine, count = network.engine, network.batch or PROBE

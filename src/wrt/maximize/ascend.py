@@ -13,7 +13,7 @@ from wrt.maximize import regularizers as reg, transforms as tra
 from wrt.maximize.goal import Selection, Terms, goal_of, listed, outputs_of, rows_of
 from wrt.maximize.image import axes_of, picture_of
 from wrt.maximize.loop import Ascent
-from wrt.maximize.start import start_of
+from wrt.maximize.start import bounds_of, start_of
 from wrt.maximize.step import Question
 from wrt.results import Maximization
 
@@ -88,7 +88,7 @@ def maximize(
     Feature visualization, Distill 2017.
     """
     _check(steps, optimizer, learning_rate, seed)
-    terms, bounds = listed(of), _bounds(bounds)
+    terms, bounds = listed(of), bounds_of(bounds)
     start = start_of(model, init, like, rows_of(terms), bounds, seed)
     image = start.put(start.values)
     options = Options(Request(mode="reverse", compile=compile), False)
@@ -160,18 +160,6 @@ def _units_of(terms: Terms, rows: int) -> np.ndarray | None:
 
 def _image(question: Question, params: Any) -> Any:
     return question.picture.image(question.engine, params, question.data()["bounds"])
-
-
-def _bounds(bounds: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    if bounds is None:
-        return None
-    try:
-        low, high = (np.asarray(b, float) for b in bounds)
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"bounds={bounds!r}; expected (low, high), two numbers or arrays") from error
-    if not (low < high).all():  # NaN is no bound either
-        raise OptionError(f"bounds={bounds!r}; expected low < high everywhere")
-    return low, high
 
 
 def _check(steps: Any, optimizer: Any, rate: Any, seed: Any) -> None:

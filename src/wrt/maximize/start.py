@@ -62,6 +62,23 @@ def start_of(model: Any, init: Any, like: Any, rows: int | None, bounds: Any, se
     return Start(network, values, dtype, tensor, sample if weight is None and tensor else weight)
 
 
+def bounds_of(given: Any, name: str = "bounds") -> tuple[np.ndarray, np.ndarray] | None:
+    """The lowest and the highest values that are allowed; `None` where none were given.
+
+    Raises:
+        OptionError: no pair of numbers or arrays, the first below the second.
+    """
+    if given is None:
+        return None
+    try:
+        low, high = (np.asarray(b, float) for b in given)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name}={given!r}; expected (low, high), two numbers or arrays") from error
+    if not (low < high).all():  # NaN is no bound either
+        raise OptionError(f"{name}={given!r}; expected low < high everywhere")
+    return low, high
+
+
 def _check_bounds(bounds: Any, shape: tuple[int, ...]) -> None:
     for bound in () if bounds is None else bounds:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from wrt.derive import target as targets
 from wrt.derive.first import check_scalar, squeezed
 from wrt.derive.inputs import engine_of
-from wrt.derive.job import Job, Options, prepare
+from wrt.derive.job import Job, Options, kept, prepare
 from wrt.derive.problem import diff_of
 from wrt.derive.run import Result, run
 from wrt.engines import registry
@@ -19,15 +18,6 @@ from wrt.engines.base import Array, Arrays
 from wrt.engines.network import Taps
 from wrt.select import Layer, Logit, Output, Top
 from wrt.trees import flatten, unflatten
-
-
-def kept(job: Job, what: str, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    """A program of this question, compiled where its plan compiles; made once."""
-    cache, key = job.adapted.cache, (what, job.recipe.program)
-    program = cache.get(key)
-    if program is None:
-        program = cache[key] = job.engine.compile(make()) if job.recipe.plan.compiled else make()
-    return program
 
 
 def outputs_of(model: Any, x: Any, of: Any, wrt: Any, options: Options) -> Any:
