@@ -354,3 +354,28 @@ def test_a_plan_keeps_its_model():
     plan = wrt.plan_jacobian(keras_net(), X)
     gc.collect()
     close(plan(X), truth(X), TOLERANCE)
+
+
+if ENGINE == "torch":
+
+    def tied():
+        """y = W'ᵀ W x with one matrix for both, as in autoencoders with tied weights."""
+        module = torch.nn.Sequential(torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3, bias=False)).double()
+        module[1].weight = module[0].weight
+        return module
+
+    def test_tied_weights_count_twice():
+        module = tied()
+        weight = module[0].weight
+        close(wrt.jacobian(module, X), np.broadcast_to((weight @ weight).detach().numpy(), (5, 3, 3)), 1e-12)
+        penalty = wrt.gradient(module, torch.from_numpy(X), 0, differentiable=True).square().sum()
+        expected = torch.autograd.grad((weight @ weight)[0].square().sum() * len(X), weight)[0]
+        close(torch.autograd.grad(penalty, weight)[0].numpy(), expected.numpy(), 1e-12)
+
+    def test_another_layer_in_its_place_is_seen():
+        module = tied()
+        plan = wrt.plan_jacobian(module, X)
+        module[1] = torch.nn.Linear(3, 3, bias=False).double()  # no longer tied: two tensors in place of one
+        close(plan(X), np.broadcast_to((module[1].weight @ module[0].weight).detach().numpy(), (5, 3, 3)), 1e-12)
+        module[1] = torch.nn.Tanh()
+        close(wrt.jacobian(module, X), torch.func.vmap(torch.func.jacrev(module))(torch.from_numpy(X)).detach(), 1e-12)

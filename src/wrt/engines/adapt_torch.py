@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from wrt.engines import registry
 from wrt.engines.base import Array, Arrays
 from wrt.engines.identity import identity
-from wrt.engines.network import Network, Taps, arguments, weak
+from wrt.engines.network import Network, Taps, WeakCache, arguments, weak
 from wrt.errors import SelectionError, suggest
 from wrt.rules import ACTIVATIONS, Rule, Switch, canonical
 from wrt.trees import map_leaves
@@ -47,9 +47,14 @@ NORMALIZATIONS = (torch.nn.modules.batchnorm._NormBase,)  # affine where they us
 AFFINE = (torch.nn.Linear, *CONVOLUTIONS, *EMBEDDINGS, *NORMALIZATIONS)
 
 
+_known = WeakCache()  # the names of a module's tensors, as they were when its weights were last read
+
+
 def weights(module: torch.nn.Module, live: bool) -> Arrays:
     """Parameters and buffers as they are now."""
-    values = list(_tensors(module).values())
+    found = _tensors(module)
+    _known.of(module)["names"] = [names for names, _ in found]
+    values = [value for _, value in found]
     return values if live else [v.detach() for v in values]
 
 
@@ -59,23 +64,23 @@ def adapt(module: torch.nn.Module) -> Network:
 
     def apply(state: Arrays, x: Any, taps: Taps) -> Any:
         module = alive()
-        weights = dict(zip(_tensors(module), _kept(state, taps), strict=True))
+        weights = _named(module, _kept(state, taps))
         args, kwargs = arguments(module.forward, map_leaves(torch.clone, x))  # a module may write into its input
         with contextlib.nullcontext() if taps.training else _evaluating(module), _hooked(module, taps):
-            y = torch.func.functional_call(module, weights, args, kwargs)
+            y = torch.func.functional_call(module, weights, args, kwargs, tie_weights=False)
         taps.finish()
         return y
 
     return Network(
         engine=registry.engine("torch"),
         apply=apply,
-        dtype=next((_name(v) for v in _tensors(module).values() if v.is_floating_point()), None),
-        like=lambda: next(iter(_tensors(alive()).values()), None),
+        dtype=next((str(v.dtype).removeprefix("torch.") for _, v in _tensors(module) if v.is_floating_point()), None),
+        like=lambda: next((value for _, value in _tensors(alive())), None),
         layers=lambda: [name for name, _ in alive().named_modules() if name],
         embeddings=lambda: _of_kind(alive(), EMBEDDINGS),
         convolutions=lambda: _of_kind(alive(), CONVOLUTIONS),
         affine=lambda: _affine(alive()),
-        owners=lambda: [name.rpartition(".")[0] for name in _tensors(alive())],
+        owners=lambda: [names[0].rpartition(".")[0] for names, _ in _tensors(alive())],
         kind="torch",
         channels_first=True,
     )
@@ -103,17 +108,26 @@ def adapt_function(function: Any) -> Network:
     return Network(engine, apply, fingerprint=lambda: identity(alive()), channels_first=True)
 
 
-def _tensors(module: torch.nn.Module) -> dict[str, Array]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+def _tensors(module: torch.nn.Module) -> list[tuple[list[str], Array]]:
+    """Parameters and buffers, each once, with all of its names."""
+    found: dict[int, tuple[list[str], Array]] = {}
+    for named in (module.named_parameters, module.named_buffers):
+        for name, value in named(remove_duplicate=False):
+            found.setdefault(id(value), ([], value))[0].append(name)
+    return list(found.values())
+
+
+def _named(module: torch.nn.Module, values: Arrays) -> dict[str, Array]:
+    """These values by the names of the module's tensors, which a step of an ascent does not look up anew."""
+    names = _known.of(module).get("names")
+    if names is None or len(names) != len(values):
+        names = [names for names, _ in _tensors(module)]
+    return {name: value for every, value in zip(names, values, strict=True) for name in every}
 
 
 def _kept(state: Arrays, taps: Taps) -> Arrays:
     """In training a module writes into its buffers: it gets copies."""
     return [v if v.requires_grad or not taps.training else v.clone() for v in state]
-
-
-def _name(value: Array) -> str:
-    return str(value.dtype).removeprefix("torch.")
 
 
 def _of_kind(module: torch.nn.Module, kinds: tuple[type, ...]) -> list[str]:

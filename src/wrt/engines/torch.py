@@ -27,7 +27,7 @@ class TorchEngine:
     """pull is autograd, push is `torch.func.jvp`; inside a `torch.func` transformation both are `torch.func`."""
 
     name = "torch"
-    capabilities = Capabilities(compiles=False, pull_cost=2.0, push_cost=3.0, unroll=32)
+    capabilities = Capabilities(compiles=False, pull_cost=2.0, push_cost=3.0, push_again_cost=9.0, unroll=32)
 
     def pull(
         self, f: Function, primals: Arrays, graph: bool = False, once: bool = False
@@ -61,7 +61,9 @@ class TorchEngine:
     def map(self, f: Callable[[Array], Arrays], count: int, chunk: int) -> Arrays:
         if count == 0:
             return [a[None][:0] for a in f(0)]
-        if 1 in (chunk, count):
+        if count == 1:
+            return [a[None] for a in f(0)]
+        if chunk == 1:
             return [torch.stack(column) for column in zip(*map(f, range(count)), strict=True)]
         try:
             with warnings.catch_warnings():  # of operators that vmap repeats one by one, as a chunk of 1 would
@@ -133,8 +135,7 @@ class TorchEngine:
         return value.to(dtype=kind, device=None if like is None else like.device)
 
     def numpy(self, value: Array) -> np.ndarray:
-        value = value.detach().cpu().resolve_conj().resolve_neg()
-        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy(force=True)
 
     def dtype(self, value: Array) -> str:
         return str(value.dtype).removeprefix("torch.")

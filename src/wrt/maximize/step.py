@@ -70,6 +70,10 @@ class Question:
         engine, goal, picture = self.engine, self.goal, self.picture
         regularizers, axes, moving = self.regularizers, self.axes, bool(self.transforms)
 
+        def seeds(_: Array, like: Arrays) -> Arrays:
+            loss, values = map(engine.zeros_like, like)
+            return [loss + 1, values]
+
         def program(state: Arrays, params: Array, data: dict[str, Any], places: Arrays) -> tuple[Array, ...]:
             def losses(at: Arrays, move: bool) -> Arrays:
                 image = picture.image(engine, at[0], data["bounds"])
@@ -80,12 +84,10 @@ class Question:
                 return [total if more is None else total + more, values]
 
             sweep = Sweep("reverse", 1, 1)
-            found, (gradients,) = compress(
-                engine, lambda at: losses(at, moving), [params], lambda r, like: engine.unit(r, like), sweep
-            )
+            found, (gradients,) = compress(engine, lambda at: losses(at, moving), [params], seeds, sweep)
             loss, values = losses([params], False) if moving else found
             gradient = gradients[0]
-            health = engine.mean(abs(gradient), tuple(range(1, len(gradient.shape))))
+            health = engine.mean(gradient, tuple(range(1, len(gradient.shape))))
             return gradient, values, loss, health
 
         return program  # type: ignore[return-value]
