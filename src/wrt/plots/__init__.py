@@ -1,4 +1,5 @@
 """Pictures of results; matplotlib is imported when the first one is drawn."""
 
+from wrt.plots.history import history as history
 from wrt.plots.maps import maps as maps
 from wrt.plots.support import support as support

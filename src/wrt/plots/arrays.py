@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,36 @@ def content(images: Any, maps: Any, channels: str) -> Content:
             scores = _scores([outputs for _, _, outputs in columns], [r.shape[1] for r in reduced])
             return Content(seen[..., 0] if seen.shape[-1] == 1 else seen, np.concatenate(reduced, 1), names, scores)
     raise InputError(_misfit(images, columns))
+
+
+def pictures(values: Any, shape: Any, what: str) -> np.ndarray:
+    """Images `(N, H, W)` or `(N, H, W, 3)`, of these or of flat ones that have this shape.
+
+    Raises:
+        InputError: they are no images.
+    """
+    given = host(values, what)
+    if shape is not None:
+        given = _unflattened(given, shape, what)
+    for form in IMAGES:
+        seen = _ordered(given, form, "hwc")
+        if seen is not None and seen.shape[-1] in (1, 3):
+            return seen[..., 0] if seen.shape[-1] == 1 else seen
+    side = math.isqrt(given[0].size) if len(given) else 0
+    square = side * side == (given[0].size if len(given) else -1)
+    example = f"shape=({side}, {side})" if square else "shape=(H, W) or (H, W, 3)"
+    raise InputError(
+        f"{what} has shape {given.shape}, which are no images, (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); "
+        f"of images that the model takes in another shape give their own, as in {example}"
+    )
+
+
+def _unflattened(given: np.ndarray, shape: Any, what: str) -> np.ndarray:
+    found = tuple(shape) if isinstance(shape, Sequence) else ()
+    sizes = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n > 0 for n in found)
+    if len(found) not in (2, 3) or not sizes or math.prod(found) != math.prod(given.shape[1:]):
+        raise InputError(f"shape={shape!r} does not fit {what} of shape {given.shape}; expected (H, W) or (H, W, C)")
+    return given.reshape(-1, *found)
 
 
 def host(value: Any, what: str) -> np.ndarray:

@@ -9,8 +9,10 @@ import numpy as np
 
 from wrt.errors import InputError, OptionError, suggest
 from wrt.plots.arrays import Content, content, host
+from wrt.plots.found import draw_found
 from wrt.plots.page import SMALL, Page, Texts, headings, score_table, title_table
 from wrt.plots.panels import Scale, colour_bar, draw_image, draw_map, is_signed, mark
+from wrt.results import Maximization
 
 ACROSS = 6  # panels side by side where there is a choice
 SCALES = ("all", "column", "each")
@@ -18,7 +20,7 @@ SCALES = ("all", "column", "each")
 
 def maps(
     images: Any,
-    maps: Any,
+    maps: Any = None,
     *,
     labels: Sequence[int] | None = None,
     scores: Any = None,
@@ -32,15 +34,23 @@ def maps(
     overlay: bool | Literal["outline"] | None = None,
     channels: Literal["max", "sum", "norm"] = "max",
     scale: Literal["all", "column", "each"] | None = None,
+    shape: Sequence[int] | None = None,
     figure: Any = None,
 ) -> Any:
     """A page of images, each followed by its maps: what `wrt.explain` found, ready to be looked at.
 
     Maps with signs are blue, white and red with zero in the middle; others begin at zero, in a perceptually even scale.
 
+    Of `wrt.maximize` it is a page of the images found, with their units above and the probabilities that they reached
+    below, in grey where the wanted one was not reached. Each image has a contrast of its own, so that it is visible
+    whatever its range: from its least to its largest value, or, with negative values, as far below zero as above, with
+    zero in the middle; the outermost hundredth of its entries lies beyond. Two images cannot be compared in brightness.
+
     Args:
         images: `(N, H, W)`, `(N, H, W, 1 or 3)` or channels first, `(N, 1 or 3, H, W)`. Bytes, and numbers between 0
             and 1, are shown as they are; of anything else each image is stretched from its least to its largest value.
+            Or what `wrt.maximize` returns, alone; of the options below `scores`, `titles`, `title`, `note`, `cols`,
+            `shape` and `figure` belong to it.
         maps: `(N, H, W)` or `(N, K, H, W)`, each also with channels behind (or before, where the maps have the shape of
             images that are channels first); or a `wrt.Explanation`. A dict of these is a column for every title.
         labels: `(N,)`; the map of this number gets a frame.
@@ -51,7 +61,8 @@ def maps(
         title: above everything.
         note: a line in small print below the title.
         unit: what the colours count.
-        cols: images side by side, each with its maps; by default one, or with one map each as many as make six panels.
+        cols: images side by side, each with its maps; by default one, or with one map each as many as make six panels;
+            of `wrt.maximize` up to six.
         original: whether the image itself stands before its maps.
         overlay: `True` for maps over the faded image, `False` for maps alone, `"outline"` for maps with the outlines of
             dark shapes. By default outlines for grey images of up to 32 pixels, which are drawn dark on white.
@@ -59,6 +70,7 @@ def maps(
             `wrt.filters.reduce_channels` does; only a sum keeps signs.
         scale: which maps share a colour scale: `"all"`, each `"column"` (the default for a dict, whose methods
             have units of their own), or `"each"` for itself.
+        shape: `(H, W)` or `(H, W, C)`, of images that the model takes flattened, of `wrt.maximize`.
         figure: a matplotlib figure to draw in; a new one of pyplot otherwise.
 
     Returns:
@@ -81,6 +93,13 @@ def maps(
         11
     """
     _check_options(overlay, scale, cols)
+    if isinstance(images, Maximization):
+        others = {"labels": labels, "names": names, "unit": unit, "overlay": overlay, "scale": scale, "maps": maps}
+        _check_alone(
+            {**others, "original": None if original else False, "channels": None if channels == "max" else channels}
+        )
+        return draw_found(images, shape, titles, scores, title, note, cols, figure)
+    _check_beside(maps, shape)
     given = content(images, maps, channels)
     panels = given.maps.shape[1] + original
     ink = given.images.ndim == 3 and max(given.images.shape[1:]) <= SMALL
@@ -111,6 +130,23 @@ def _check_options(overlay: Any, scale: Any, cols: Any) -> None:
         raise OptionError(f"scale={scale!r} is not a choice.{suggest(str(scale), SCALES)}")
     if cols is not None and (isinstance(cols, bool) or not isinstance(cols, int | np.integer) or cols < 1):
         raise OptionError(f"cols={cols!r}; expected a number of images side by side, 1 or more")
+
+
+def _check_alone(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise OptionError(
+                f"{name}= belongs to images and maps, and this is what wrt.maximize returns; leave it out"
+            )
+
+
+def _check_beside(maps: Any, shape: Any) -> None:
+    if maps is None:
+        raise InputError(
+            "maps is missing; expected the maps of these images, or what wrt.maximize returns in their place"
+        )
+    if shape is not None:
+        raise OptionError("shape= belongs to what wrt.maximize returns; reshape images and maps themselves")
 
 
 def _labels(labels: Any, count: int) -> list[int]:

@@ -168,10 +168,16 @@ class Page:
     texts: Texts
     head: float  # above all panels
     between: float  # rows
+    right: float
 
     @staticmethod
-    def of(shape: Sequence[int], panels: int, cols: int, texts: Texts, notes: Sequence[Any]) -> Page:
-        """A page for images of this shape, `(N, H, W, ...)`; `notes` are the title and the line below it."""
+    def of(
+        shape: Sequence[int], panels: int, cols: int, texts: Texts, notes: Sequence[Any], right: float = RIGHT
+    ) -> Page:
+        """A page for images of this shape, `(N, H, W, ...)`; `notes` are the title and the line below it.
+
+        `right` is the room beside the panels; by default a colour bar fits.
+        """
         width = CELL if max(shape[1:3]) <= SMALL else LARGE_CELL
         height = width * min(max(shape[1] / shape[2], 0.25), 4)
         cols = min(cols, shape[0])
@@ -179,13 +185,15 @@ class Page:
         first, above = (lines * line(texts.size) for lines in texts.lines())
         below = line(FINE) + 0.06 if any(map(any, texts.below)) else 0.0
         head = TOP + 0.35 * bool(notes[0]) + 0.25 * bool(notes[1]) + first + 0.1 * bool(first)
-        return Page(shape[0], panels, cols, (width, height), texts, head, GAP + below + above + 0.1 * bool(above))
+        return Page(
+            shape[0], panels, cols, (width, height), texts, head, GAP + below + above + 0.1 * bool(above), right
+        )
 
     @property
     def size(self) -> tuple[float, float]:
         """Inches."""
         rows = -(-self.count // self.cols)
-        width = LEFT + self.cols * self._group + (self.cols - 1) * GROUP_GAP + RIGHT
+        width = LEFT + self.cols * self._group + (self.cols - 1) * GROUP_GAP + self.right
         return width, self.head + rows * self.cell[1] + (rows - 1) * self.between + BOTTOM
 
     @property
@@ -214,7 +222,7 @@ class Page:
     def bar(self, figure: Any) -> Any:
         """The place of the colour bar, beside all rows."""
         width, height = self.size
-        return figure.add_axes(self._place(width - RIGHT + 0.22, self.head, 0.12, height - self.head - BOTTOM))
+        return figure.add_axes(self._place(width - self.right + 0.22, self.head, 0.12, height - self.head - BOTTOM))
 
     def _place(self, left: float, top: float, width: float, height: float) -> tuple[float, float, float, float]:
         """In fractions of the figure, from below."""
