@@ -15,7 +15,12 @@ from wrt.derive.first import (
 )
 from wrt.derive.operator import JacobianOperator as JacobianOperator, linearize as linearize
 from wrt.io import load_model as load_model
-from wrt.maximize import regularizers as regularizers, transforms as transforms
+from wrt.maximize import (
+    objectives as objectives,
+    parametrizations as parametrizations,
+    regularizers as regularizers,
+    transforms as transforms,
+)
 from wrt.maximize.ascend import maximize as maximize
 from wrt.methods import filters as filters, metrics as metrics
 from wrt.methods.explain import explain as explain

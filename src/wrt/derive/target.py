@@ -15,7 +15,7 @@ from wrt.engines.base import Array, Arrays, Engine
 from wrt.engines.identity import identity
 from wrt.engines.network import Site, Taps
 from wrt.errors import InputError, SelectionError, suggest
-from wrt.select import Layer, Logit, LogProbabilities, Loss, Objective, Output, Top
+from wrt.select import Composable, Layer, Logit, LogProbabilities, Loss, Objective, Output, Top
 from wrt.trees import LEAF, Structure, flatten, path_name
 
 WAYS = (
@@ -82,6 +82,11 @@ def parse(of: Any) -> Target:
         return Target("logit", None, None, of)
     if isinstance(of, Logit):
         return _with_unit("logit", None, None, of.unit)
+    if isinstance(of, Composable):
+        raise SelectionError(
+            "of= is one of wrt.objectives, which wrt.maximize takes; elsewhere give a function of the layer's output, "
+            "of=wrt.layer(name, lambda a: ...)"
+        )
     return _with_unit("output", None, None, of)
 
 

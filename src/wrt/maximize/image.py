@@ -1,4 +1,4 @@
-"""Parametrisations: what the optimiser moves, and the image that it stands for."""
+"""What the optimiser moves, and the image that it stands for: pixels, or a spectrum in decorrelated colours."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from wrt.engines import registry
 from wrt.engines.base import Array, Arrays, Engine
-from wrt.errors import OptionError, suggest
+from wrt.errors import InputError, OptionError
 
-PARAMETRIZATIONS = ("pixel", "fourier")
 COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.0, -0.05], [0.27, -0.09, 0.03]])
 EDGE = 1e-4  # how near to its bounds an image may start where a sigmoid keeps it inside
 
@@ -84,8 +84,8 @@ class Fourier:
     def colored(self) -> bool:
         return self.axes.channel is not None and self.shape[self.axes.channel - 1] == 3
 
-    def params(self, values: np.ndarray, bounds: Any) -> np.ndarray:
-        """(N, 2, C, H, W // 2 + 1): the real and imaginary parts of the spectrum of these values."""
+    def spectrum(self, values: np.ndarray, bounds: Any) -> np.ndarray:
+        """(N, C, H, W // 2 + 1), complex: the spectrum of what a sigmoid and a change of colours make these values."""
         if self.bounded:
             share = (values - bounds[0]) / (np.asarray(bounds[1]) - bounds[0])
             share = np.clip(share, EDGE, 1 - EDGE)
@@ -93,18 +93,26 @@ class Fourier:
         planes = values[:, None] if self.axes.channel is None else np.moveaxis(values, self.axes.channel, 1)
         if self.colored:
             planes = np.einsum("nchw,cd->ndhw", planes, np.linalg.inv(_colors()).T)
-        spectrum = np.fft.rfft2(planes) / _scale(*self.size)
+        found: np.ndarray = np.fft.rfft2(planes)
+        return found
+
+    def params(self, values: np.ndarray, bounds: Any) -> np.ndarray:
+        """(N, 2, C, H, W // 2 + 1): the real and imaginary parts of the spectrum, all frequencies of equal energy."""
+        spectrum = self.spectrum(values, bounds) / scale(*self.size)
         return np.stack([spectrum.real, spectrum.imag], 1)
 
     def image(self, engine: Engine, params: Array, bounds: Arrays) -> Array:
         """What these parameters stand for."""
+        scaled = params * engine.asarray(scale(*self.size), engine.dtype(params), params)
+        return self.shown(engine, scaled, bounds)
+
+    def shown(self, engine: Engine, spectrum: Array, bounds: Arrays) -> Array:
+        """The image of a spectrum (N, 2, C, H, W // 2 + 1), real and imaginary parts."""
 
         def put(value: np.ndarray) -> Array:
-            return engine.asarray(value, engine.dtype(params), params)
+            return engine.asarray(value, engine.dtype(spectrum), spectrum)
 
-        rows, columns = self.size
-        scaled = params * put(_scale(rows, columns))
-        planes = _inverse(scaled[:, 0], scaled[:, 1], *map(put, _waves(rows, columns)))
+        planes = _inverse(spectrum[:, 0], spectrum[:, 1], *map(put, _waves(*self.size)))
         if self.colored:
             planes = engine.moveaxis(engine.moveaxis(planes, 1, 3) @ put(_colors().T), 3, 1)
         channel = self.axes.channel
@@ -122,19 +130,6 @@ class Fourier:
         return params
 
 
-def picture_of(name: Any, shape: tuple[int, ...], first: bool, bounded: bool) -> Pixels | Fourier:
-    """The parametrisation of this name.
-
-    Raises:
-        OptionError: an unknown name, or one that needs images.
-    """
-    if name not in PARAMETRIZATIONS:
-        raise OptionError(f"parametrization={name!r} is not a choice.{suggest(str(name), PARAMETRIZATIONS)}")
-    if name == "pixel":
-        return Pixels(bounded)
-    return Fourier(bounded, shape, axes_of(shape, first, "parametrization='fourier'"))
-
-
 def clipped(engine: Engine, value: Array, bounds: Arrays) -> Array:
     """The value, or the bound that it is beyond."""
     low, high = bounds
@@ -142,12 +137,24 @@ def clipped(engine: Engine, value: Array, bounds: Arrays) -> Array:
     return engine.where(value > high, high, value)
 
 
+def finite(value: Any, what: str, expected: str) -> np.ndarray:
+    """The array on the host.
+
+    Raises:
+        InputError: no array, or not of finite numbers.
+    """
+    values = np.asarray(registry.host(value))
+    if values.dtype.kind not in "fiub" or not values.ndim or not values.size or not np.isfinite(values).all():
+        raise InputError(f"{what}: {values.dtype} of shape {values.shape}; expected finite numbers, {expected}")
+    return values
+
+
 def _colors() -> np.ndarray:
     """From decorrelated colours to red, green and blue; natural images' correlations, largest column norm 1."""
     return COLORS / np.linalg.norm(COLORS, axis=0).max()
 
 
-def _scale(rows: int, columns: int) -> np.ndarray:
+def scale(rows: int, columns: int) -> np.ndarray:
     """One over the frequency, so that every frequency moves the image as much as it has energy in natural ones."""
     down, across = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]
     return np.sqrt(rows * columns) / np.maximum(np.hypot(down, across), 1 / max(rows, columns))

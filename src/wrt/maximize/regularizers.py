@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from wrt.engines import registry
 from wrt.engines.base import Array, Engine
 from wrt.engines.identity import identity
 from wrt.errors import InputError, OptionError, SelectionError
-from wrt.maximize.image import Axes, axes_of
+from wrt.maximize.image import Axes, axes_of, finite
+from wrt.maximize.objectives import place
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +28,11 @@ class Regularizer:
     images: bool = False  # whether it needs height and width
     reference: np.ndarray | None = None
     options: tuple[Any, ...] = ()
+    layer: Any = None  # whose activations are meant, in place of the image
 
     @property
     def key(self) -> Hashable:
-        return self.name, self.weight, self.options
+        return self.name, self.weight, self.options, self.layer is not None
 
 
 def l1(weight: float) -> Regularizer:
@@ -122,9 +123,7 @@ def near(reference: Any, weight: float = 1.0, norm: int = 2) -> Regularizer:
     """
     if norm not in (1, 2):
         raise OptionError(f"near(norm={norm!r}): expected 1 or 2")
-    values = np.asarray(registry.host(reference))
-    if values.dtype.kind not in "fiub" or not values.ndim or not np.isfinite(values).all():
-        raise InputError(f"near(reference): {values.dtype} of shape {values.shape}; expected finite numbers, (N, *in)")
+    values = finite(reference, "near(reference)", "(N, *in)")
 
     def penalty(engine: Engine, x: Array, _: Axes | None, data: Array | None) -> Array:
         gap = x - data
@@ -133,48 +132,77 @@ def near(reference: Any, weight: float = 1.0, norm: int = 2) -> Regularizer:
     return Regularizer("near", _weight(weight), penalty, reference=values, options=(norm,))
 
 
-def diversity(weight: float) -> Regularizer:
+def diversity(weight: float, layer: Any = None) -> Regularizer:
     """How alike the images of a batch are, so that the same unit in several rows gives several solutions.
 
-    r(x_n) = weight mean over m ≠ n of (x_n · x_m) / (|x_n| |x_m|), `(N,)`.
+    r(x_n) = weight mean over m ≠ n of (g_n · g_m) / (|g_n| |g_m|), `(N,)`, with g the image; or, where a layer is
+    named, the Gram matrix of its channels, g = Σ_p a_p a_pᵀ over the places p: which channels go together, wherever.
+
+    Args:
+        weight: of the penalty.
+        layer: its name, or what `wrt.layer` returns; by default the images themselves are compared. The layer is read
+            as the model sees the images, after transforms.
+
+    Raises:
+        OptionError: a weight that is none.
+        SelectionError: no layer, or a unit of one.
 
     Example:
         >>> import wrt
-        >>> wrt.regularizers.diversity(0.5).name
-        'diversity'
+        >>> wrt.regularizers.diversity(0.5, "conv").layer
+        Layer(name='conv', unit=None, call=None)
 
     Source: Olah, Mordvintsev and Schubert, Feature visualization, Distill 2017, diversity.
     """
-    return Regularizer("diversity", _weight(weight), _likeness)
+    where = None if layer is None else place(layer, "diversity")
+    return Regularizer("diversity", _weight(weight), _likeness, layer=where)
 
 
-def prepared(regularizers: Any, shape: tuple[int, ...], rows: int, first: bool) -> tuple[tuple[Any, ...], Axes | None]:
-    """The regularisers checked against images of this shape, and the axes of these.
+def listed(regularizers: Any) -> tuple[Any, ...]:
+    """The regularisers as a tuple.
 
     Raises:
-        OptionError: something that is none, or that needs what there is not.
-        InputError: a reference of another shape.
+        OptionError: something that is none.
     """
     given = regularizers if isinstance(regularizers, list | tuple) else (regularizers,)
     for found in given:
         if not isinstance(found, Regularizer) and (not callable(found) or isinstance(found, type)):
             raise OptionError(f"regularizers= holds {found!r}; expected those of wrt.regularizers, or functions of x")
+    return tuple(given)
+
+
+def layers_of(given: tuple[Any, ...]) -> list[Any]:
+    """The layers that regularisers look at, in their order."""
+    return [found.layer for found in given if isinstance(found, Regularizer) and found.layer is not None]
+
+
+def prepared(given: tuple[Any, ...], shape: tuple[int, ...], rows: int, first: bool) -> Axes | None:
+    """The axes of images of this shape where a regulariser needs them; all regularisers are checked.
+
+    Raises:
+        OptionError: one that needs what there is not.
+        InputError: a reference of another shape.
+    """
+    for found in given:
         if getattr(found, "name", "") == "diversity" and rows < 2:
             raise OptionError("diversity needs several images: ask for more than one unit, as of=[3, 3, 3]")
         reference = getattr(found, "reference", None)
         if reference is not None and (reference.shape[1:] != shape or len(reference) not in (1, rows)):
             raise InputError(f"near(reference): shape {reference.shape}; expected {(rows, *shape)} or {(1, *shape)}")
     images = [found.name for found in given if getattr(found, "images", False)]
-    return tuple(given), axes_of(shape, first, images[0]) if images else None
+    return axes_of(shape, first, images[0]) if images else None
 
 
-def added(engine: Engine, given: tuple[Any, ...], axes: Axes | None, image: Array, data: list[Array]) -> Array | None:
-    """(N,) the sum of all penalties."""
-    total, rest = None, iter(data)
+def added(
+    engine: Engine, given: tuple[Any, ...], axes: Axes | None, image: Array, data: list[Array], seen: list[Array]
+) -> Array | None:
+    """(N,) the sum of all penalties; `seen` holds (N, places, channels) of every layer that one of them names."""
+    total, rest, layers = None, iter(data), iter(seen)
     for found in given:
         if isinstance(found, Regularizer):
             reference = None if found.reference is None else next(rest)
-            value = found.penalty(engine, image, axes, reference) * found.weight
+            x = image if found.layer is None else _gram(engine, next(layers), image.shape[0])
+            value = found.penalty(engine, x, axes, reference) * found.weight
         else:
             value = found(image)
             if tuple(getattr(value, "shape", ())) != (image.shape[0],):
@@ -225,6 +253,12 @@ def _blurred(engine: Engine, x: Array, axis: int, width: float) -> Array:
     matrix = np.exp(-(gaps**2) / 2)
     turned = engine.asarray((matrix / matrix.sum(1, keepdims=True)).T, engine.dtype(x), x)
     return engine.moveaxis(engine.moveaxis(x, axis, last) @ turned, last, axis)
+
+
+def _gram(engine: Engine, value: Array, rows: int) -> Array:
+    """(N, C * C): the products of all pairs of channels, summed over the places."""
+    found = engine.moveaxis(value, 1, 2) @ value
+    return engine.reshape(found, (rows, value.shape[2] ** 2))
 
 
 def _likeness(engine: Engine, x: Array, _axes: Axes | None, _data: Array | None) -> Array:

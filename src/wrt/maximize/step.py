@@ -13,6 +13,7 @@ from wrt.engines.base import Array, Arrays, Engine
 from wrt.maximize import regularizers as reg, transforms as tra
 from wrt.maximize.goal import Goal
 from wrt.maximize.image import Axes, Fourier, Pixels
+from wrt.maximize.parametrizations import Maco
 from wrt.maximize.start import Start
 
 
@@ -22,7 +23,7 @@ class Question:
 
     start: Start
     goal: Goal
-    picture: Pixels | Fourier
+    picture: Pixels | Fourier | Maco
     regularizers: tuple[Any, ...]
     transforms: tuple[tra.Transform, ...]
     axes: Axes | None
@@ -35,11 +36,11 @@ class Question:
         return self.start.engine
 
     def data(self) -> dict[str, Any]:
-        """The arrays that stay as they are: units, bounds, references, the logarithm of the wanted probability."""
+        """The arrays that stay as they are: those of the terms, bounds, references, the wanted log-probability."""
         put = self.start.put
         references = [r.reference for r in self.regularizers if getattr(r, "reference", None) is not None]
         return {
-            "labels": self.goal.labels(),
+            "terms": self.goal.data(),
             "bounds": [] if self.bounds is None else [put(np.asarray(b)) for b in self.bounds],
             "references": [put(np.array(r)) for r in references],
             "wanted": None if self.wanted is None else put(np.log(np.asarray(self.wanted))),
@@ -67,7 +68,7 @@ class Question:
         return found
 
     def _program(self) -> Callable[..., tuple[Array, Array, Array, Array]]:
-        engine, goal, picture = self.engine, self.goal, self.picture
+        engine, reading, picture = self.engine, self.goal.reading, self.picture
         regularizers, axes, moving = self.regularizers, self.axes, bool(self.transforms)
 
         def seeds(_: Array, like: Arrays) -> Arrays:
@@ -78,9 +79,9 @@ class Question:
             def losses(at: Arrays, move: bool) -> Arrays:
                 image = picture.image(engine, at[0], data["bounds"])
                 seen = tra.moved(engine, image, axes, places) if move and axes else image
-                values = goal.values(state, seen, data["labels"])
-                total = goal.losses(values, data["wanted"])
-                more = reg.added(engine, regularizers, axes, image, data["references"])
+                values, layers = reading.values(state, seen, data["terms"])
+                total = reading.losses(values, data["wanted"])
+                more = reg.added(engine, regularizers, axes, image, data["references"], layers)
                 return [total if more is None else total + more, values]
 
             sweep = Sweep("reverse", 1, 1)
