@@ -14,6 +14,7 @@ from wrt.derive.first import (
     vjp as vjp,
 )
 from wrt.derive.operator import JacobianOperator as JacobianOperator, linearize as linearize
+from wrt.derive.second import hessian as hessian, hvp as hvp, laplacian as laplacian
 from wrt.io import load_model as load_model
 from wrt.maximize import (
     objectives as objectives,

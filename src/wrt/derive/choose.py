@@ -29,6 +29,7 @@ class Sizes:
     inputs: int
     intermediate: int  # bytes of one forward pass
     itemsize: int = 4
+    results: int | None = None  # numbers in the result, by default outputs x inputs
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,24 @@ class Plan:
     inputs: int
     compiled: bool
     why: tuple[str, ...] = ()
+    order: int = 1
 
     def __str__(self) -> str:
         compiled = "compiled" if self.compiled else "not compiled"
         seeds = f"{self.seeds} seed{'s' * (self.seeds != 1)}, {self.chunk} at a time"
         memory = f"about {_bytes(self.bytes)} of {_bytes(self.max_memory)} allowed"
         lines = [
-            f"Jacobian block of {self.outputs} x {self.inputs} per sample on {self.engine} ({compiled})",
+            f"{self._block} per sample on {self.engine} ({compiled})",
             f"  mode    {self.mode}: {seeds}",
             f"  batch   {self.batch} samples, {memory}",
             *(f"  why     {reason}" for reason in self.why),
         ]
         return "\n".join(lines)
+
+    @property
+    def _block(self) -> str:
+        name = "Jacobian" if self.order == 1 else "Hessian"
+        return f"{name} block of {' x '.join(map(str, (self.outputs, *[self.inputs] * self.order)))}"
 
     def halved(self) -> Plan | None:
         """The next smaller plan after memory ran out; `None` when there is none."""
@@ -152,7 +159,8 @@ def _chunk(seeds: int, can: Capabilities, sizes: Sizes, limit: int) -> int:
 
 
 def _bytes_per_sample(sizes: Sizes, chunk: int) -> int:
-    result = 3 * sizes.outputs * sizes.inputs * sizes.itemsize  # the products, their rearrangement, the host's copy
+    numbers = sizes.outputs * sizes.inputs if sizes.results is None else sizes.results
+    result = 3 * numbers * sizes.itemsize  # the products, their rearrangement, the host's copy
     return max(1, result + sizes.intermediate * (1 + chunk))
 
 

@@ -67,7 +67,7 @@ def gradient(
         >>> wrt.gradient(lambda x: x[:, 0] ** 2 * x[:, 1], np.array([[3.0, 2.0]])).round(6)
         array([[12.,  9.]])
     """
-    return gradient_of(model, x, of, wrt, _options(locals()))
+    return gradient_of(model, x, of, wrt, options_from(locals()))
 
 
 def jacobian(
@@ -116,7 +116,7 @@ def jacobian(
         array([[[2., 0.],
                 [0., 4.]]])
     """
-    return jacobian_of(model, x, of, wrt, _options(locals()))
+    return jacobian_of(model, x, of, wrt, options_from(locals()))
 
 
 def jvp(
@@ -158,11 +158,11 @@ def jvp(
         >>> wrt.jvp(lambda x: x**2, np.array([[1.0, 2.0]]), np.array([[1.0, 10.0]])).round(6)
         array([[ 2., 40.]])
     """
-    job = prepare(model, x, of, wrt, "jvp", _options(locals()))
+    job = prepare(model, x, of, wrt, "jvp", options_from(locals()))
     shapes = job.recipe.shapes
     job = with_extra(job, v, "v", shapes.ins, job.recipe.problem.wrt.structure)
     result = run(job)
-    return _with_output(job, result, unflatten(shapes.out_structure, result.blocks))
+    return with_outputs(job, result, unflatten(shapes.out_structure, result.blocks))
 
 
 def vjp(
@@ -207,7 +207,7 @@ def vjp(
         >>> wrt.vjp(lambda x: x**2, np.array([[1.0, 2.0]]), np.array([[1.0, 10.0]])).round(6)
         array([[ 2., 40.]])
     """
-    return vjp_of(model, x, u, of, wrt, _options(locals()))
+    return vjp_of(model, x, u, of, wrt, options_from(locals()))
 
 
 class JacobianPlan:
@@ -277,7 +277,7 @@ def plan_jacobian(
         >>> plan(np.ones((5, 3))).shape
         (5, 3, 3)
     """
-    return JacobianPlan(model, like, of, wrt, _options(locals()))
+    return JacobianPlan(model, like, of, wrt, options_from(locals()))
 
 
 def gradient_of(model: Any, x: Any, of: Any, wrt: Any, options: Options) -> Any:
@@ -303,28 +303,30 @@ def vjp_of(model: Any, x: Any, u: Any, of: Any, wrt: Any, options: Options) -> A
     shapes = job.recipe.shapes
     job = with_extra(job, u, "u", shapes.outs, shapes.out_structure)
     result = run(job)
-    return _with_output(job, result, unflatten(job.recipe.problem.wrt.structure, result.blocks))
+    return with_outputs(job, result, unflatten(job.recipe.problem.wrt.structure, result.blocks))
 
 
-def _options(given: dict[str, Any]) -> Options:
+def options_from(given: dict[str, Any]) -> Options:
+    """The keyword arguments of a public function, from its `locals()`."""
     names = ("mode", "chunk", "batch_size", "max_memory", "compile")
     request = Request(**{name: given[name] for name in names if name in given})
     flags = ("progress", "differentiable", "with_output", "sparse", "rules")
     return Options(request, **{name: given[name] for name in flags if name in given})
 
 
-def check_scalar(job: Job, of: Any) -> None:
-    """A gradient needs one scalar, or a list of them, per sample."""
+def check_scalar(job: Job, of: Any, what: str = "gradient") -> None:
+    """A gradient needs one scalar, or a list of them, per sample; so does all that is made of gradients."""
     shapes = job.recipe.shapes
     target = job.recipe.problem.target
     if target.unit is None and (len(shapes.outs) != 1 or shapes.outs[0] not in ((), (1,))):
         found = ", ".join(f"(N, {', '.join(map(str, s))})" if s else "(N,)" for s in shapes.outs)
-        raise SelectionError(f"gradient: the model gives {found}, so of= must say which scalar; {WAYS}")
+        raise SelectionError(f"{what}: the model gives {found}, so of= must say which scalar; {WAYS}")
     for shape in shapes.outs:
         if len(shape) > 1:
             raise SelectionError(
-                f"gradient: of={of!r} leaves {shape} values per sample; expected one, or a list of them. "
-                "Choose an entry (of=(0, 3)), a function (of=lambda y: y[..., 3].sum(-1)), or use wrt.jacobian"
+                f"{what}: of={of!r} leaves {shape} values per sample; expected one, or a list of them. "
+                "Choose an entry (of=(0, 3)), a function (of=lambda y: y[..., 3].sum(-1))"
+                f"{', or use wrt.jacobian' * (what == 'gradient')}"
             )
 
 
@@ -357,10 +359,11 @@ def _drop(job: Job, value: Any) -> Any:
 
 def answer(job: Job, result: Result) -> Any:
     """The blocks, nested; with the outputs where these are wanted."""
-    return _with_output(job, result, nest(job, result.blocks))
+    return with_outputs(job, result, nest(job, result.blocks))
 
 
-def _with_output(job: Job, result: Result, answer: Any) -> Any:
+def with_outputs(job: Job, result: Result, answer: Any) -> Any:
+    """`answer`, with the outputs behind it where these are wanted."""
     if not job.options.with_output:
         return answer
     return answer, unflatten(job.recipe.shapes.out_structure, result.outputs)

@@ -16,6 +16,7 @@ from wrt.derive.choose import Plan, Request, Sizes, choose, resized
 from wrt.derive.compress import Sweep, compress
 from wrt.derive.inputs import Inputs
 from wrt.derive.problem import PROBE, Problem, Shapes, diff_of, inspect
+from wrt.derive.slope import bend, slopes
 from wrt.derive.target import Target
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array, Arrays, Engine
@@ -27,6 +28,8 @@ from wrt.select import Loss
 from wrt.trees import Structure, flatten, unflatten
 
 OPEN = 32  # a size for what a traced tensor leaves open
+SECOND = ("hessian", "diagonal", "hvp")
+GRADIENT = 3  # a gradient's intermediate values, as a multiple of those of a forward pass
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """One call: a recipe and its data. `what` is "rows" (the Jacobian), "jvp" or "vjp"."""
+    """One call: a recipe and its data.
+
+    `what` is "rows" (the Jacobian), "jvp", "vjp", or of second order "hessian", "diagonal" (of the Hessian), "hvp".
+    """
 
     adapted: Adapted
     inputs: Inputs
@@ -130,7 +136,8 @@ def _recipe(
     diff, fixed = diff_of(problem, example, shapes.sites)
 
     def push_problem() -> str:
-        return engine.push_problem(problem.function(state, fixed, labels), diff)
+        f = problem.function(state, fixed, labels)
+        return engine.push_problem(slopes(engine, f, shapes) if what in SECOND else f, diff)
 
     plan = _plan(adapted, inputs, shapes, what, request, push_problem)
     program = make_program(problem, shapes, plan, what, graph)
@@ -140,25 +147,33 @@ def _recipe(
 def _plan(
     adapted: Adapted, inputs: Inputs, shapes: Shapes, what: str, request: Request, push_problem: Callable[[], str]
 ) -> Plan:
-    network = adapted.network
-    single = what != "rows"
+    network, can = adapted.network, adapted.network.engine.capabilities
     if what == "vjp":
         request = dataclasses.replace(request, mode="reverse", chunk=1)
     if what == "jvp":
         request = dataclasses.replace(request, mode="forward", chunk=1)
-    sizes = Sizes(
-        samples=inputs.samples,
-        outputs=1 if single else shapes.outputs,
-        inputs=1 if single else shapes.inputs,
-        intermediate=shapes.bytes,
-        itemsize=8 if "64" in inputs.dtypes[0] else 4,
-    )
+    if what in SECOND:
+        can = dataclasses.replace(can, pull_cost=can.pull_again_cost, push_cost=can.push_again_cost)
     free = network.engine.free_memory(network.like())
-    plan = choose(network.engine.name, sizes, request, network.engine.capabilities, push_problem, free, network.batch)
-    plan = dataclasses.replace(plan, outputs=shapes.outputs, inputs=shapes.inputs)
+    sizes = _sizes(inputs, shapes, what)
+    plan = choose(network.engine.name, sizes, request, can, push_problem, free, network.batch)
+    plan = dataclasses.replace(plan, outputs=shapes.outputs, inputs=shapes.inputs, order=1 + (what in SECOND))
     if what == "jvp" and plan.mode == "reverse":
         plan = dataclasses.replace(plan, mode="double")
     return plan
+
+
+def _sizes(inputs: Inputs, shapes: Shapes, what: str) -> Sizes:
+    """Rows and columns of what is swept, per output; at second order the gradient's values are there too."""
+    m, n = shapes.outputs, shapes.inputs
+    rows, columns, results = {
+        "rows": (m, n, m * n),
+        "hessian": (n, n, m * n * n),
+        "diagonal": (n, n, m * n),
+    }.get(what, (1, 1, m + n if what != "hvp" else 2 * m * n))
+    itemsize = 8 if "64" in inputs.dtypes[0] else 4
+    intermediate = shapes.bytes * (GRADIENT if what in SECOND else 1)
+    return Sizes(inputs.samples, rows, columns, intermediate, itemsize, results)
 
 
 def make_program(problem: Problem, shapes: Shapes, plan: Plan, what: str, graph: bool) -> Callable[..., Any]:
@@ -169,8 +184,11 @@ def make_program(problem: Problem, shapes: Shapes, plan: Plan, what: str, graph:
     def program(state: Arrays, leaves: Arrays, labels: Array | None, extra: Arrays) -> tuple[Arrays, Arrays]:
         diff, fixed = diff_of(problem, leaves, shapes.sites)
         f = problem.function(state, fixed, labels)
-        seeds = (lambda r, like: engine.unit(r, like)) if what == "rows" else (lambda r, like: extra)
-        return compress(engine, f, diff, seeds, sweep)
+        seeds = (lambda r, like: extra) if what in ("jvp", "vjp", "hvp") else engine.unit
+        if what not in SECOND:
+            return compress(engine, f, diff, seeds, sweep)
+        y, _, products = bend(engine, f, diff, seeds, sweep, shapes, diagonal=what == "diagonal")
+        return y, products
 
     return program
 
@@ -261,8 +279,13 @@ def _sketch(structure: Structure) -> str:
 
 
 def nest(job: Job, blocks: list[Any]) -> Any:
-    """Outputs first, then inputs."""
+    """Outputs first, then inputs; for a Hessian inputs twice."""
     outs, ins = job.recipe.shapes.out_structure, job.recipe.problem.wrt.structure
-    width = len(job.recipe.shapes.ins)
-    rows = [unflatten(ins, blocks[i : i + width]) for i in range(0, len(blocks), width)]
+    rows = blocks
+    for _ in range(2 if job.what == "hessian" else 1):
+        rows = _grouped(ins, rows, len(job.recipe.shapes.ins))
     return unflatten(outs, rows)
+
+
+def _grouped(structure: Structure, leaves: list[Any], width: int) -> list[Any]:
+    return [unflatten(structure, leaves[i : i + width]) for i in range(0, len(leaves), width)]

@@ -17,7 +17,7 @@ from wrt.engines.base import Array, Arrays, Engine
 from wrt.errors import OutOfMemoryError
 from wrt.progress import progress_bar
 
-NAMES = {"rows": "Jacobian", "jvp": "J v", "vjp": "Jᵀ u"}
+NAMES = {"rows": "Jacobian", "jvp": "J v", "vjp": "Jᵀ u", "hessian": "Hessian", "diagonal": "Hessian", "hvp": "H v"}
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,12 @@ def cotangent_dtype(job: Job) -> str:
 
 def _blocks(job: Job, home: Engine, products: Arrays) -> Arrays:
     shapes, mode = job.recipe.shapes, job.recipe.plan.mode
-    if job.what != "rows":
+    if job.what in ("jvp", "vjp", "hvp"):
         return [p[0] for p in products]
-    rows = unpack(home, products, mode, shapes.outs, shapes.ins)
+    outs = shapes.outs
+    if job.what == "hessian":
+        outs = tuple((*out, *in_) for out in outs for in_ in shapes.ins)
+    rows = unpack(home, products, mode if job.what == "rows" else "forward", outs, shapes.ins)
     blocks = [block for row in rows for block in row]
     if not job.options.sparse:
         return blocks

@@ -17,13 +17,15 @@ Function = Callable[[Arrays], Arrays]
 class Capabilities:
     """What the planner has to know of an engine.
 
-    Costs are in forward passes per seed; `unroll` is the number of seeds that one compiled program may repeat
-    one after the other before a loop or a batched form takes over.
+    Costs are in forward passes per seed, those with `again` for a pull or push of a gradient; `unroll` is the number
+    of seeds that one compiled program may repeat one after the other before a loop or a batched form takes over.
     """
 
     compiles: bool
     pull_cost: float = 2.0
     push_cost: float = 2.0
+    pull_again_cost: float = 4.0
+    push_again_cost: float = 4.0
     unroll: int = 32
     static_batch: bool = False  # a new N compiles a new program, so the last batch is padded
 

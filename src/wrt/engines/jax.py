@@ -24,7 +24,9 @@ class JaxEngine:
     """push is `jax.jvp`, pull is `jax.vjp`, compilation is `jax.jit`."""
 
     name = "jax"
-    capabilities = Capabilities(compiles=True, pull_cost=2.0, push_cost=2.0, unroll=32, static_batch=True)
+    capabilities = Capabilities(
+        compiles=True, pull_cost=2.0, push_cost=2.0, push_again_cost=3.0, unroll=32, static_batch=True
+    )
 
     def pull(
         self, f: Function, primals: Arrays, graph: bool = False, once: bool = False
