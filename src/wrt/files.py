@@ -63,9 +63,9 @@ def whole_folder(path: str | os.PathLike[str], mark: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def joined_folder(path: str | os.PathLike[str], names: Sequence[str], ours: Collection[str] = ()) -> Iterator[Path]:
-    """Yields a temporary folder, whose files `names` take their places in the folder `path` at the end.
+    """Yields a temporary folder, whose files take their places in the folder `path` at the end; `names` may be there.
 
-    What else is in the folder stays, but for those of `ours`, an earlier run, that are not among the names.
+    What else is in the folder stays, but for those of `ours`, an earlier run, that are not written again.
 
     Raises:
         FileError: a file of one of these names is there and not ours; `path` is a file, or its folder is missing or
@@ -84,9 +84,10 @@ def joined_folder(path: str | os.PathLike[str], names: Sequence[str], ours: Coll
         yield part
         with failures_of(path):
             path.mkdir(exist_ok=True)
-            for name in names:
+            written = [name for name in names if (part / name).exists()]
+            for name in written:
                 os.replace(part / name, path / name)
-            for name in {*ours} - {*names}:
+            for name in {*ours} - {*written}:
                 (path / name).unlink(missing_ok=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -14,6 +14,9 @@ import wrt
 from wrt import demo as demonstration
 from wrt.cli import options
 from wrt.cli.common import (
+    FAILED,
+    INTERRUPTED,
+    WRONG,
     BatchSize,
     Chunk,
     Data,
@@ -31,12 +34,11 @@ from wrt.cli.common import (
     show,
 )
 from wrt.cli.explain import explain
+from wrt.cli.maximize import maximize
 from wrt.errors import WrtError, WrtWarning
 from wrt.io import output_file, read_arrays
 
 Save = Callable[[Any], None]
-
-FAILED, WRONG, INTERRUPTED = 1, 2, 130  # exit codes: the check fails, the request is wrong, Ctrl-C
 
 
 class Guarded(typer.core.TyperGroup):
@@ -171,6 +173,7 @@ def export(
 
 
 app.command()(explain)
+app.command()(maximize)
 
 
 @app.command()

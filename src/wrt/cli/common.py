@@ -32,6 +32,8 @@ Engine = Annotated[
     ),
 ]
 
+FAILED, WRONG, INTERRUPTED = 1, 2, 130  # exit codes: the check fails, the request is wrong, Ctrl-C
+
 
 def say(text: str, style: str = "") -> None:
     """A line on standard error, as it is."""

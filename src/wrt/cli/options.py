@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import inspect
 import math
@@ -15,7 +16,7 @@ from typing import Any
 
 import wrt
 from wrt.demo import silence
-from wrt.errors import EngineNotInstalledError, OptionError, SelectionError, suggest
+from wrt.errors import EngineNotInstalledError, OptionError, SelectionError, WrtError, suggest
 from wrt.io import read_arrays
 
 ENGINES = ("torch", "jax", "tensorflow")  # in the order in which they are tried
@@ -26,6 +27,9 @@ OF = (
     "3, 0,3 (an index), max, top:2, all, logit:3, layer:NAME:UNIT, output:NAME:UNIT, or a .npy file with one label per "
     "sample"
 )
+UNITS = "3, 0,3 (an image for each), logit:3, layer:NAME:UNIT, output:NAME:UNIT, or a .npy file with one unit per image"
+# units by number; in a layer 0,0,2 is a place, so that several come one by one
+NUMBERED = re.compile(r"(|logit:|(?:layer|output):.+:(?=-?\d+$))(-?\d+(?:,-?\d+)*)")
 # before a framework is imported: no chatter, and threads that wait asleep (a busy machine: four times as fast)
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "PASSIVE"}
 FACTORS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
@@ -88,6 +92,79 @@ def _named(text: str, kind: str, rest: str) -> Any:
         raise SelectionError(f"--of {text}: expected a name, as in {kind}:NAME or {kind}:NAME:3")
     chosen: Any = int(name) if kind == "output" and name.isdecimal() else name
     return (wrt.layer if kind == "layer" else wrt.output)(chosen, parse_of(unit or None))
+
+
+def parse_units(texts: Sequence[str]) -> Any:
+    """The value of `of=` of `wrt.maximize` that one or more `--of` mean: one image for each unit.
+
+    Raises:
+        SelectionError: none of the forms, or several of different kinds.
+    """
+    said = " ".join(f"--of {text}" for text in texts)
+    if any(text in ("max", "all") or text.startswith("top:") for text in texts):
+        raise SelectionError(f"{said}: depends on the outputs of an input; expected {UNITS}")
+    parts = [NUMBERED.fullmatch(text.replace(" ", "")) for text in texts]
+    if len(texts) == 1 and not (parts[0] and "," in texts[0]):
+        if ":" not in said and not parts[0] and not said.endswith((".npy", ".npz")):
+            raise SelectionError(f"{said}: expected {UNITS}")
+        return parse_of(texts[0])
+    kinds = {part[1] if part else None for part in parts}
+    if len(kinds) > 1 or None in kinds:
+        raise SelectionError(f"{said}: several are single units of one kind, as in --of 0,3 or --of logit:0,3")
+    numbers = [int(number) for part in parts if part for number in part[2].split(",")]
+    kind = kinds.pop()
+    return dataclasses.replace(parse_of(f"{kind}0"), unit=numbers) if kind else numbers
+
+
+def parse_made(texts: Sequence[str] | None, kind: str) -> list[Any]:
+    """What `--regularizer total_variation=0.1` or `--transform scale=0.9,1.1` mean; an array is the name of its file.
+
+    Raises:
+        OptionError: none of this name, or other numbers than it takes.
+        FileError: a file that cannot be read.
+    """
+    makers = _makers(kind)
+    found = []
+    for text in texts or ():
+        name, _, rest = text.partition("=")
+        if name not in makers:
+            forms = ", ".join(_form(name, maker) for name, maker in makers.items())
+            raise OptionError(f"--{kind} {text}: expected one of {forms}.{suggest(name, makers)}")
+        values = [_value(part) for part in rest.split(",")] if rest else []
+        try:
+            found.append(makers[name](*values))
+        except TypeError as error:  # too few or too many
+            raise OptionError(f"--{kind} {text}: expected {_form(name, makers[name])}") from error
+        except WrtError as error:
+            raise OptionError(f"--{kind} {text}: {error}") from error
+    return found
+
+
+def _makers(kind: str) -> dict[str, Any]:
+    """The functions of `wrt.regularizers` or `wrt.transforms` that make one."""
+    functions = inspect.getmembers(getattr(wrt, f"{kind}s"), inspect.isfunction)
+    return {name: made for name, made in functions if made.__annotations__.get("return") == kind.capitalize()}
+
+
+def _form(name: str, maker: Any) -> str:
+    text = ""
+    for parameter in inspect.signature(maker).parameters.values():
+        word = f"{',' if text else ''}{parameter.name.upper()}"
+        several = parameter.kind is parameter.VAR_POSITIONAL
+        text += f"{word},..." if several else word if parameter.default is parameter.empty else f"[{word}]"
+    return f"{name}={text}"
+
+
+def parse_array(text: str | None) -> Any:
+    """The array in a file, of several the one called `x`; other words as they are.
+
+    Raises:
+        FileError: a file that cannot be read, or has several arrays and none of this name.
+    """
+    if text is None or not text.endswith((".npy", ".npz")):
+        return text
+    found = read_arrays(text)
+    return read_arrays(text, "x") if isinstance(found, dict) else found
 
 
 def parse_wrt(texts: Sequence[str] | None) -> Any:
@@ -174,7 +251,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def parse_size(text: str | None) -> tuple[int, ...] | None:
+def parse_size(text: str | None, option: str = "--size") -> tuple[int, ...] | None:
     """`(H, W)` or `(H, W, C)`: `224`, `224x320`, `28x28x1`.
 
     Raises:
@@ -184,7 +261,7 @@ def parse_size(text: str | None) -> tuple[int, ...] | None:
         return None
     numbers = tuple(int(part) for part in text.split("x") if part.isdecimal())
     if len(numbers) != text.count("x") + 1 or len(numbers) > 3 or 0 in numbers or numbers[2:] not in ((), (1,), (3,)):
-        raise OptionError(f"--size {text}: expected 224, 224x320 (height, width) or 28x28x1 (and 1 or 3 channels)")
+        raise OptionError(f"{option} {text}: expected 224, 224x320 (height, width) or 28x28x1 (and 1 or 3 channels)")
     return numbers * 2 if len(numbers) == 1 else numbers
 
 
