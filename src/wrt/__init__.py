@@ -23,6 +23,7 @@ from wrt.maximize import (
     transforms as transforms,
 )
 from wrt.maximize.ascend import maximize as maximize
+from wrt.maximize.attack import attack as attack
 from wrt.methods import filters as filters, metrics as metrics
 from wrt.methods.explain import explain as explain
 from wrt.methods.noise import smooth as smooth, tta as tta
@@ -31,6 +32,7 @@ from wrt.models.derivative import backward_model as backward_model, jacobian_mod
 from wrt.models.export import export as export
 from wrt.models.penalties import penalize as penalize
 from wrt.results import (
+    Attack as Attack,
     Curve as Curve,
     Explanation as Explanation,
     Maximization as Maximization,

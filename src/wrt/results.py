@@ -134,3 +134,38 @@ class Maximization:
             f"Maximization: {len(self.steps)} of shape {tuple(self.x.shape[1:])}, {taken} steps, stopped by "
             f"{self.stopped}; mean {name} {start.mean():.4g} at the start, {end.mean():.4g} at the end"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Attack:
+    """Small changes that mislead a classifier; what `wrt.attack` returns.
+
+    Attributes:
+        x: the changed inputs, `(N, *in)`; nested as `x` where it is.
+        distance: how far each is from its own, in the norm of the attack, `(N,)`.
+        before: the model's outputs at the inputs, `(N, *out)`.
+        after: the same at `x`.
+        label_before: what the model took each input for, `(N,)`.
+        label_after: the same at `x`.
+        success: where the label after is another one than `y`, or y itself if that was the target, `(N,)`. That holds
+            also for inputs that the model had wrong before.
+        norm: of the distance, infinity or 2.
+    """
+
+    x: Any
+    distance: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    label_before: np.ndarray
+    label_after: np.ndarray
+    success: np.ndarray
+    norm: float
+
+    def __repr__(self) -> str:
+        count, largest = len(self.success), self.distance.max(initial=0)
+        mean = self.distance.sum() / max(count, 1)
+        name = "Euclidean" if self.norm == 2 else "maximum"
+        return (
+            f"Attack: {int(self.success.sum())} of {count} succeeded; distance {mean:.4g} in the mean, "
+            f"{largest:.4g} at most ({name} norm)"
+        )

@@ -50,7 +50,8 @@ class Problem:
             if note is not None:
                 direct = self.target.source == "output" and not (callable(self.target.unit) or self.target.is_loss)
                 note["probability"] = direct and any(map(taps.is_probability, leaves))
-                note["logit"] = bool(taps.logits)
+                ends = any(taps.logit_of(a) is not None for a in flatten(y)[0])  # a hidden sigmoid says nothing of them
+                note["logit"] = ends if self.target.is_loss else bool(taps.logits)
                 note["shape"] = tuple(leaves[0].shape[1:]) if len(leaves) == 1 else ()
                 note["ruled"] = found
                 note["structure"] = structure if self.target.unit in (None, "all") else LEAF
