@@ -170,7 +170,7 @@ def test_maco_keeps_phases_and_magnitudes(engine, shape, first, bounds):
 def test_maco_ascends_by_phases_alone():
     options = {"init": IMAGES[:2], "learning_rate": 0.1, "steps": 12}
     like_these = wrt.parametrizations.maco(IMAGES)
-    found = wrt.maximize(keras_conv(), wrt.layer("conv", (1, 2, 3)), parametrization=like_these, **options)
+    found = wrt.maximize(keras_conv(), wrt.layer("conv", [(1, 2, 3)]), parametrization=like_these, **options)
     assert (found.history["objective"][-1] > found.history["objective"][0] + 1).all()
     magnitude = np.abs(np.fft.rfft2(IMAGES, axes=(1, 2))).mean(0)
     close(np.abs(np.fft.rfft2(found.x, axes=(1, 2))), np.repeat(magnitude[None], 2, 0), 1e-5)
@@ -236,6 +236,23 @@ if ENGINE == "torch":  # the same on every engine, or about channels first
         wrt.maximize(model, wrt.objectives.caricature("1", reference + 1, power=0), init=reference, steps=1)
         assert len(wrt.engines.adapt.adapt(model, None, None).cache) == kept
 
+    def test_programs_know_which_penalty_looks_at_the_layer():
+        model, both = torch_conv(), [np.random.default_rng(3).normal(size=(2, 2, 6, 5))] * 2
+        d = wrt.regularizers.diversity
+        found = [
+            wrt.maximize(model, 0, init=x, steps=1, regularizers=prior).history["loss"][0]
+            for x, prior in zip(both, ([d(1.0, "1"), d(50.0)], [d(1.0), d(50.0, "1")]), strict=True)
+        ]
+        assert (abs(found[0] - found[1]) > 1).all()
+
+    def test_functions_have_an_output():
+        weights = torch.from_numpy(DRAWN.normal(size=(5, 4)))
+        start = torch.from_numpy(DRAWN.normal(size=(2, 6, 5)))
+        goal = wrt.objectives.deep_dream(None) + wrt.objectives.caricature(None, start[:1], power=0)
+        found = wrt.maximize(lambda x: x @ weights, goal, init=start, steps=1)
+        out = (start @ weights).numpy()
+        close(found.history["objective"][0], (out**2).mean((1, 2)) + (out * out[:1]).sum((1, 2)), 1e-12)
+
     def test_diverse_activations_of_one_unit():
         model = torch_conv()
         start = DRAWN.normal(size=(2, 2, 6, 5)) * 0.01
@@ -243,6 +260,7 @@ if ENGINE == "torch":  # the same on every engine, or about channels first
         plain = wrt.maximize(model, wrt.layer("1", [(2,), (2,)]), **options).x
         options["regularizers"] = [wrt.regularizers.l2(3.0), wrt.regularizers.diversity(20.0, "1")]
         apart = wrt.maximize(model, wrt.layer("1", [(2,), (2,)]), **options).x
+        wrt.maximize(model, [0, 1], probability=0.6, **options)  # goes together with a probability
         alike = [likeness(curved(x.transpose(0, 2, 3, 1)))[0] for x in (plain, apart)]
         assert alike[0] > 0.999
         assert alike[1] < 0.9

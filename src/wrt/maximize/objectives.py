@@ -1,7 +1,7 @@
 """What is maximised of all the activations of a layer; each can be added to the others and to units.
 
-The layer is a name, as in `wrt.layer(name)`, or what `wrt.layer(name, call=1)` and `wrt.output(name)` return. Of a
-function, which has no layers, the same is said by a function of its output.
+The layer is a name, as in `wrt.layer(name)`, or what `wrt.layer(name, call=1)` and `wrt.output(name)` return; `None` is
+the model's output, as of a function, which has no layers.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def direction(layer: Any, vector: Any, power: float = 0, axis: int | None = None
     o(x) = mean over places of (a·v) max(cos(a, v), 0.1)^power, `(N,)`, a the channels of the layer at a place.
 
     Args:
-        layer: its name.
+        layer: its name; `None` for the model's output.
         vector: v, `(C,)`, or `(N, C)` for one image each.
         power: 0 for the dot product; above it, other directions than v count for less.
         axis: of the channels, counted with that of the samples; by default the second where a convolution of torch
@@ -109,7 +109,7 @@ def caricature(layer: Any, reference: Any, power: float = 1) -> Measure:
     o(x) = (a(x)·b) max(cos(a(x), b), 0.1)^power, `(N,)`, a the activations of the layer, b those of the reference.
 
     Args:
-        layer: its name.
+        layer: its name; `None` for the model's output.
         reference: an image `(1, *in)`, or `(N, *in)` for one image each.
         power: 0 for the dot product, which grows in whatever direction; above it, looking like the reference counts.
 
@@ -168,13 +168,13 @@ def units(layer: Any, given: Any, what: str) -> Measure:
 
 
 def place(layer: Any, what: str) -> Any:
-    """The layer that is meant, without a unit.
+    """The layer that is meant, without a unit; `None`, the model's output, as it is.
 
     Raises:
         SelectionError: neither a name nor a selection, or one with a unit.
     """
     found = Layer(layer) if isinstance(layer, str) else layer
-    if not isinstance(found, Selection) or found.unit is not None:
+    if found is not None and (not isinstance(found, Selection) or found.unit is not None):
         raise SelectionError(
             f"{what}(layer={layer!r}): expected the name of a layer, or wrt.layer(name) without a unit"
         )

@@ -154,8 +154,7 @@ def diversity(weight: float, layer: Any = None) -> Regularizer:
 
     Source: Olah, Mordvintsev and Schubert, Feature visualization, Distill 2017, diversity.
     """
-    where = None if layer is None else place(layer, "diversity")
-    return Regularizer("diversity", _weight(weight), _likeness, layer=where)
+    return Regularizer("diversity", _weight(weight), _likeness, layer=place(layer, "diversity"))
 
 
 def listed(regularizers: Any) -> tuple[Any, ...]:
