@@ -242,7 +242,8 @@ def test_contrast():
     lone = np.zeros((20, 20))
     lone[3, 4] = 5.0
     assert contrasted(lone)[3, 4] == 1 > contrasted(lone)[0, 0] == 0
-    assert (contrasted(-lone)[3, 4], contrasted(-lone)[0, 0]) == (0, 0.5)
+    lone[5, 6] = -2.5
+    assert (contrasted(-lone)[3, 4], contrasted(-lone)[0, 0], contrasted(-lone)[5, 6]) == (0, 0.5, 0.75)
     spike = ramp.copy()
     spike[0, 0] = 1e6
     assert np.ptp(contrasted(spike)[1:]) > 0.8
