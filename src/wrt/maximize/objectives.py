@@ -153,15 +153,11 @@ def units(layer: Any, given: Any, what: str) -> Measure:
                 f"{what}={index}: an integer is a place on the last axis of (N, {str(shape)[1:]}, whose channels come "
                 f"first; give channels as tuples: [{', '.join(f'({unit},)' for unit in index)}]"
             )
-        sizes = shape[:depth] if depth else shape[-1:]
-        for unit in index:
-            target = targets.Target("output", None, None, unit if depth else int(unit))
-            targets.check_range(target, shape if depth else sizes)
-        table = np.array(index).reshape(len(index), len(sizes)) % np.array(sizes)
-        flat = np.ravel_multi_index(tuple(table.T), sizes)
+        flat = _numbers(index, shape, depth)
         flat = np.repeat(flat, job.inputs.leaves[0].shape[0]) if len(flat) == 1 else flat
-        count = math.prod(sizes)
-        view, rest = ((-1, count, math.prod(shape[depth:])), 2) if depth else ((-1, math.prod(shape[:-1]), count), 1)
+        # (N, units, the rest), or the rest before them
+        view = (-1, math.prod(shape[:depth] if depth else shape[:-1]), math.prod(shape[depth:]) if depth else shape[-1])
+        rest = 2 if depth else 1
         return Settled(functools.partial(_unit, view=view, rest=rest), ("unit", view, rest), flat)
 
     return Measure("units", layer, settle, len(given))
@@ -218,6 +214,16 @@ def _along(engine: Engine, value: Array, data: Any, *, shape: tuple[int, ...], a
 
 def _unit(engine: Engine, value: Array, index: Any, *, view: tuple[int, ...], rest: int) -> Array:
     return engine.gather(engine.mean(engine.reshape(wide(engine, value), view), (rest,)), index)
+
+
+def _numbers(index: list[Any], shape: tuple[int, ...], depth: int) -> np.ndarray:
+    """(N,): the numbers of units in the first `depth` axes, or in the last one, counted through."""
+    sizes = shape[:depth] if depth else shape[-1:]
+    for unit in index:
+        target = targets.Target("output", None, None, unit if depth else int(unit))
+        targets.check_range(target, shape if depth else sizes)
+    table = np.array(index).reshape(len(index), len(sizes)) % np.array(sizes)
+    return np.ravel_multi_index(tuple(table.T), sizes)
 
 
 def _shape(job: Job, what: str) -> tuple[int, ...]:
