@@ -351,13 +351,15 @@ if ENGINE == "torch":
         assert aimed.success.mean() > 0.9
         np.testing.assert_array_equal(aimed.label_after[aimed.success], ((y + 1) % 10).numpy()[aimed.success])
 
-    def test_by_default_the_steps_reach_the_ball_from_within():
-        told = wrt.attack(LINEAR, tensor(X), Y, method="pgd", epsilon=0.3, steps=10, step_size=0.075)
-        np.testing.assert_array_equal(
-            array(wrt.attack(LINEAR, tensor(X), Y, method="pgd", epsilon=0.3).x), array(told.x)
-        )
-        single = wrt.attack(LINEAR, tensor(X), Y, method="pgd", epsilon=0.3, steps=1, step_size=0.3)
-        np.testing.assert_array_equal(array(wrt.attack(LINEAR, tensor(X), Y, epsilon=0.3).x), array(single.x))
+    def test_default_steps():
+        net, options = function_net(), {"method": "pgd", "epsilon": 0.3, "norm": 2}
+        told = wrt.attack(net, tensor(X), Y, steps=10, step_size=0.075, **options)
+        np.testing.assert_array_equal(array(wrt.attack(net, tensor(X), Y, **options).x), array(told.x))
+        near = wrt.attack(net, tensor(X), Y, steps=4, **{**options, "epsilon": 1e-3})  # 2.5 epsilon, cut to one
+        close(near.distance, np.full(5, 1e-3), 1e-9)
+        single = wrt.attack(net, tensor(X), Y, steps=1, step_size=0.3, **options)
+        once = wrt.attack(net, tensor(X), Y, epsilon=0.3, norm=2)
+        np.testing.assert_array_equal(array(once.x), array(single.x))
 
     @pytest.mark.parametrize("norm", NORMS)
     def test_random_starts(norm):
