@@ -208,7 +208,9 @@ if ENGINE == "torch":  # the rest is the same on every engine
 
     def test_many_rows(here, monkeypatch):
         drawn, draw = [], wrt.plots.maps
-        monkeypatch.setattr(wrt.plots, "maps", lambda found, **given: drawn.append(given) or draw(found, **given))
+        monkeypatch.setattr(
+            wrt.plots, "maps", lambda found, **given: drawn.append((found, given)) or draw(found, **given)
+        )
         monkeypatch.setattr(command, "MOST_SHOWN", 3)
         monkeypatch.setattr(command, "MOST_TOLD", 2)
         write_arrays("units.npy", np.arange(6) % 4)
@@ -217,7 +219,8 @@ if ENGINE == "torch":  # the rest is the same on every engine
         assert code == 0
         assert len(table(out)) == 2
         assert "4 more, in maximize.npz" in out
-        assert drawn[0]["note"] == "The first 3 of 6"
+        ((first, given),) = drawn
+        assert ([len(a) for a in (first.x, first.after, first.units)], given["note"]) == ([3] * 3, "The first 3 of 6")
         assert read_arrays("out/maximize.npz", "units").tolist() == [0, 1, 2, 3, 0, 1]
 
     UNITS = {
