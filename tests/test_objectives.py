@@ -274,6 +274,8 @@ if ENGINE == "torch":  # the same on every engine, or about channels first
         close(found.x.std((2, 3)), np.ones((1, 2)), 1e-9)
         close(size[0, :, 0, 1] / size[0, :, 0, 2], np.full(2, 2.0), 1e-9)
         close(size[0, :, 0, 1] / size[0, :, 3, 0], np.full(2, 2.5), 1e-9)
+        even = wrt.maximize(lambda x: x[:, 0, 0], 0, parametrization="maco", like=torch.zeros(1, 2, 6, 4), steps=1)
+        close(even.x.std((2, 3), correction=0), np.ones((1, 2)), 1e-5)
         again = wrt.maximize(model, 0, parametrization="maco", **{**options, "like": None, "init": found})
         assert (again.x != found.x).any()
         other = wrt.parametrizations.maco(np.ones((1, 2, 6, 5)))
