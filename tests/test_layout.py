@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "rules": {"errors"},
     "progress": {"errors"},
     "engines": GROUND,
-    "derive": GROUND | {"engines"},
+    "derive": GROUND | {"engines", "results"},
     "models": KERNEL,
     "methods": KERNEL | {"results"},
     "maximize": KERNEL | {"results"},

@@ -15,6 +15,7 @@ from wrt.derive.first import (
 )
 from wrt.derive.operator import JacobianOperator as JacobianOperator, linearize as linearize
 from wrt.derive.second import hessian as hessian, hvp as hvp, laplacian as laplacian
+from wrt.derive.taylor import taylor as taylor
 from wrt.io import load_model as load_model
 from wrt.maximize import (
     objectives as objectives,
@@ -37,6 +38,7 @@ from wrt.results import (
     Explanation as Explanation,
     Maximization as Maximization,
     Support as Support,
+    Taylor as Taylor,
 )
 from wrt.select import (
     layer as layer,

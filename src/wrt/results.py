@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from wrt.errors import InputError
+from wrt.errors import InputError, OptionError
 from wrt.trees import flatten, node, unflatten
 
 
@@ -169,3 +170,96 @@ class Attack:
             f"Attack: {int(self.success.sum())} of {count} succeeded; distance {mean:.4g} in the mean, "
             f"{largest:.4g} at most ({name} norm)"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Taylor:
+    """The Taylor expansion of one scalar per sample, or of K scalars, around every sample; what `wrt.taylor` returns.
+
+    Attributes:
+        x: where it is made, `(N, *in)`; `None` for a layer.
+        value: the chosen outputs at `x`, `(N,)` or `(N, K)`.
+        terms: for each order d the coefficients `(N, T_d)` or `(N, K, T_d)` of all sorted tuples of d features, in
+            their order.
+        names: of the F features.
+        evaluate: the chosen outputs at other points, as a function; keeps the model. `None` for a layer.
+    """
+
+    x: np.ndarray | None
+    value: np.ndarray
+    terms: tuple[np.ndarray, ...]
+    names: tuple[str, ...]
+    evaluate: Callable[[np.ndarray], np.ndarray] | None = None
+
+    @property
+    def order(self) -> int:
+        return len(self.terms)
+
+    def indices(self, order: int) -> np.ndarray:
+        """The sorted tuples of this order, `(T, order)`, as the last axis of `terms[order - 1]` has them."""
+        tuples = list(itertools.combinations_with_replacement(range(len(self.names)), order))
+        return np.array(tuples, int).reshape(len(tuples), order)
+
+    @property
+    def coefficients(self) -> dict[tuple[int, ...], np.ndarray]:
+        """By tuple of features, lower orders first: `(N,)` or `(N, K)`, views of `terms`."""
+        return {
+            tuple(index): term[..., t]
+            for order, term in enumerate(self.terms, 1)
+            for t, index in enumerate(self.indices(order).tolist())
+        }
+
+    def name(self, index: tuple[int, ...]) -> str:
+        """`"pt eta²"` for a tuple of features."""
+        powers = {1: "", 2: "²", 3: "³", 4: "⁴"}
+        return " ".join(self.names[i] + powers[index.count(i)] for i in sorted(set(index)))
+
+    def expand(self, d: Any, order: int | None = None) -> np.ndarray:
+        """The expansion at `x + d`, `(N,)` or `(N, K)`; `d` is `(N, *in)`, or `(*in)` for all samples alike.
+
+        Args:
+            d: how far from `x`.
+            order: terms up to this order only.
+
+        Raises:
+            InputError: `d` has another shape.
+            OptionError: the expansion does not reach that order.
+        """
+        if order is not None and (isinstance(order, bool) or order not in range(self.order + 1)):
+            raise OptionError(f"order={order!r}; the expansion has orders 0 to {self.order}")
+        steps = self._steps(d)
+        total = np.array(self.value)
+        for number, term in enumerate(self.terms[:order], 1):
+            monomials = steps[:, self.indices(number)].prod(-1)
+            total += np.einsum("n...t,nt->n...", term, monomials).astype(total.dtype)
+        return total
+
+    def remainder(self, d: Any, order: int | None = None) -> np.ndarray:
+        """The model at `x + d` minus the expansion, `(N,)` or `(N, K)`: what the higher orders hold.
+
+        `of="max"` and `wrt.top(k)` choose anew at `x + d`.
+
+        Raises:
+            InputError: `d` has another shape.
+            OptionError: the expansion is in a layer, whose values cannot be set.
+        """
+        if self.evaluate is None or self.x is None:
+            raise OptionError(
+                "remainder: the expansion is in a layer; only inputs can be moved to compare with the model"
+            )
+        found = self.expand(d, order)
+        moved = self.x + self._steps(d).reshape(self.x.shape)
+        return self.evaluate(moved.astype(self.x.dtype)).reshape(found.shape) - found
+
+    def _steps(self, d: Any) -> np.ndarray:
+        """`(N, F)` of what is `(N, *in)`, `(*in)` or flat."""
+        d, samples, count = np.asarray(d, float), len(self.value), len(self.names)
+        inner = (count,) if self.x is None else self.x.shape[1:]
+        if d.shape not in (inner, (samples, *inner)):
+            raise InputError(f"d has shape {d.shape}; expected {(samples, *inner)}, or {inner} for all samples alike")
+        return np.broadcast_to(d, (samples, *inner)).reshape(samples, count)
+
+    def __repr__(self) -> str:
+        sizes = " + ".join(str(term.shape[-1]) for term in self.terms)
+        what = f"order {self.order} in {len(self.names)} features"
+        return f"Taylor: {what}, {sizes} coefficients of {len(self.value)} samples"

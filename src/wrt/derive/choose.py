@@ -16,7 +16,8 @@ from wrt.errors import OptionError, suggest
 Mode = Literal["auto", "reverse", "forward"]
 
 FRACTION = 4  # of the free memory, one part in so many is used unless the caller says otherwise
-LARGEST_BATCH = 1024
+LARGEST_BATCH = 1024  # samples, or as many as take
+SMALL = 32 << 20  # bytes: every batch costs a call, so those of small samples are longer
 LOOPED_CHUNK = 64  # seeds at a time where there are too many to repeat the program for each
 
 
@@ -63,8 +64,8 @@ class Plan:
 
     @property
     def _block(self) -> str:
-        name = "Jacobian" if self.order == 1 else "Hessian"
-        return f"{name} block of {' x '.join(map(str, (self.outputs, *[self.inputs] * self.order)))}"
+        name = {1: "Jacobian block", 2: "Hessian block"}.get(self.order, f"Block of order {self.order}")
+        return f"{name} of {' x '.join(map(str, (self.outputs, *[self.inputs] * self.order)))}"
 
     def halved(self) -> Plan | None:
         """The next smaller plan after memory ran out; `None` when there is none."""
@@ -172,10 +173,11 @@ def resized(plan: Plan, samples: int | None, request: Request) -> Plan:
 
 
 def _batch(samples: int | None, request: Request, cost: int, limit: int) -> int:
+    most = max(LARGEST_BATCH, SMALL // cost)
     samples = LARGEST_BATCH if samples is None else max(samples, 1)
     if request.batch_size is not None:
         return min(request.batch_size, samples)
-    largest = max(1, min(limit // cost, LARGEST_BATCH, samples))
+    largest = max(1, min(limit // cost, most, samples))
     return -(-samples // -(-samples // largest))  # equal batches, so that the last is not nearly empty
 
 

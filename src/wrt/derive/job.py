@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,10 @@ from wrt.derive.choose import Plan, Request, Sizes, choose, resized
 from wrt.derive.compress import Sweep, compress
 from wrt.derive.inputs import Inputs
 from wrt.derive.problem import PROBE, Problem, Shapes, diff_of, inspect
-from wrt.derive.slope import bend, slopes
+from wrt.derive.slope import bend, slopes, turns
 from wrt.derive.target import Target
 from wrt.engines import adapt, registry
-from wrt.engines.base import Array, Arrays, Engine
+from wrt.engines.base import Array, Arrays, Engine, Function
 from wrt.engines.identity import identity
 from wrt.engines.network import Adapted
 from wrt.errors import InputError, OptionError
@@ -28,7 +29,7 @@ from wrt.select import Loss
 from wrt.trees import Structure, flatten, unflatten
 
 OPEN = 32  # a size for what a traced tensor leaves open
-SECOND = ("hessian", "diagonal", "hvp")
+ORDERS = {"hessian": 2, "diagonal": 2, "hvp": 2, "taylor 2": 2, "taylor 3": 3, "taylor 4": 4}  # of what is no Jacobian
 GRADIENT = 3  # a gradient's intermediate values, as a multiple of those of a forward pass
 
 
@@ -61,7 +62,8 @@ class Recipe:
 class Job:
     """One call: a recipe and its data.
 
-    `what` is "rows" (the Jacobian), "jvp", "vjp", or of second order "hessian", "diagonal" (of the Hessian), "hvp".
+    `what` is "rows" (the Jacobian), "jvp", "vjp"; "hessian", "diagonal" (of the Hessian), "hvp"; or, up to the order
+    that it names, "taylor 2", "taylor 3", "taylor 4".
     """
 
     adapted: Adapted
@@ -137,7 +139,7 @@ def _recipe(
 
     def push_problem() -> str:
         f = problem.function(state, fixed, labels)
-        return engine.push_problem(slopes(engine, f, shapes) if what in SECOND else f, diff)
+        return engine.push_problem(slopes(engine, f, shapes) if what in ORDERS else f, diff)
 
     plan = _plan(adapted, inputs, shapes, what, request, push_problem)
     program = make_program(problem, shapes, plan, what, graph)
@@ -152,12 +154,12 @@ def _plan(
         request = dataclasses.replace(request, mode="reverse", chunk=1)
     if what == "jvp":
         request = dataclasses.replace(request, mode="forward", chunk=1)
-    if what in SECOND:
+    if what in ORDERS:
         can = dataclasses.replace(can, pull_cost=can.pull_again_cost, push_cost=can.push_again_cost)
     free = network.engine.free_memory(network.like())
     sizes = _sizes(inputs, shapes, what)
     plan = choose(network.engine.name, sizes, request, can, push_problem, free, network.batch)
-    plan = dataclasses.replace(plan, outputs=shapes.outputs, inputs=shapes.inputs, order=1 + (what in SECOND))
+    plan = dataclasses.replace(plan, outputs=shapes.outputs, inputs=shapes.inputs, order=ORDERS.get(what, 1))
     if what == "jvp" and plan.mode == "reverse":
         plan = dataclasses.replace(plan, mode="double")
     return plan
@@ -165,14 +167,17 @@ def _plan(
 
 def _sizes(inputs: Inputs, shapes: Shapes, what: str) -> Sizes:
     """Rows and columns of what is swept, per output; at second order the gradient's values are there too."""
-    m, n = shapes.outputs, shapes.inputs
+    m, n, order = shapes.outputs, shapes.inputs, ORDERS.get(what, 1)
     rows, columns, results = {
         "rows": (m, n, m * n),
         "hessian": (n, n, m * n * n),
         "diagonal": (n, n, m * n),
-    }.get(what, (1, 1, m + n if what != "hvp" else 2 * m * n))
+        "jvp": (1, 1, m + n),
+        "vjp": (1, 1, m + n),
+        "hvp": (1, 1, 2 * m * n),
+    }.get(what, (n, n, m * n * math.comb(n + order - 1, order - 1)))
     itemsize = 8 if "64" in inputs.dtypes[0] else 4
-    intermediate = shapes.bytes * (GRADIENT if what in SECOND else 1)
+    intermediate = shapes.bytes * GRADIENT ** (order - 1)
     return Sizes(inputs.samples, rows, columns, intermediate, itemsize, results)
 
 
@@ -185,10 +190,15 @@ def make_program(problem: Problem, shapes: Shapes, plan: Plan, what: str, graph:
         diff, fixed = diff_of(problem, leaves, shapes.sites)
         f = problem.function(state, fixed, labels)
         seeds = (lambda r, like: extra) if what in ("jvp", "vjp", "hvp") else engine.unit
-        if what not in SECOND:
+        if what not in ORDERS:
             return compress(engine, f, diff, seeds, sweep)
-        y, _, products = bend(engine, f, diff, seeds, sweep, shapes, diagonal=what == "diagonal")
-        return y, products
+
+        def higher(g: Function) -> Arrays:
+            orders = range(3, ORDERS[what] + 1)
+            return [b for order in orders for b in turns(engine, g, diff, order, sweep, plan.compiled)]
+
+        y, g, products = bend(engine, f, diff, seeds, sweep, shapes, what == "diagonal", higher)
+        return y, [*(a[None] for a in g if what.startswith("taylor")), *products]
 
     return program
 

@@ -75,7 +75,7 @@ def _run_host(job: Job) -> Result:
     numpy = registry.engine("reference")
     if samples == 0:
         return Result(*sink.of_nothing(_piece(job, numpy, slice(0, 0), job.adapted.network.batch or 1)))
-    with progress_bar(samples, job.options.progress, NAMES[job.what]) as advance:
+    with progress_bar(samples, job.options.progress, NAMES.get(job.what, "Taylor")) as advance:
         for start, stop, part in _parts(job, samples, numpy):
             sink.put(start, stop, part)
             advance(stop - start)
@@ -159,6 +159,8 @@ def _blocks(job: Job, home: Engine, products: Arrays) -> Arrays:
     shapes, mode = job.recipe.shapes, job.recipe.plan.mode
     if job.what in ("jvp", "vjp", "hvp"):
         return [p[0] for p in products]
+    if job.what.startswith("taylor"):  # (directions, N, *out, *in)
+        return [home.moveaxis(p, 0, 1) for p in products]
     outs = shapes.outs
     if job.what == "hessian":
         outs = tuple((*out, *in_) for out in outs for in_ in shapes.ins)

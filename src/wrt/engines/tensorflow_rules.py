@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.python.framework import ops  # the derivatives that exist already have no public name
 
 from wrt.engines.base import Array, Arrays, Function
-from wrt.engines.tensorflow_gradients import FIRST
+from wrt.engines.tensorflow_gradients import FIRST, kinds_inside
 from wrt.errors import OptionError, SelectionError
 from wrt.rules import Rule, Switch
 
@@ -111,13 +111,7 @@ def _register(rule: Rule, switch: Switch) -> str:
 
 def _check_loops(graph: Any, operations: list[Any], rules: Mapping[str, Any]) -> None:
     """The functions that these operators call hold none of the activations."""
-    library = {f.signature.name: f for f in graph.as_graph_def().library.function}
-    nodes = [op.node_def for op in operations]
-    nested: set[str] = set()
-    while nodes:
-        names = {a.func.name for node in nodes for a in node.attr.values()} & set(library)
-        nodes = [node for name in names for node in library.pop(name).node_def]
-        nested |= {node.op for node in nodes}
+    nested = kinds_inside(graph, operations)
     for name in rules:
         if OPERATORS[name] in nested:
             raise SelectionError(
