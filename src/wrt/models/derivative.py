@@ -157,12 +157,6 @@ def jacobian_model(model: Any, wrt: Any = None, *, training: bool = False) -> An
     return _shell(model)(model, Derivative("jacobian", None, wrt, None, training))
 
 
-def gradient_model(model: Any, of: Any) -> Any:
-    """The gradient of one scalar as a model of `x`; `of` may be left out where there is only one."""
-    _check_of(of)
-    return _shell(model)(model, Derivative("gradient", of))
-
-
 def _is_scalar(of: Any) -> bool:
     """Whether `of` names numbers; a tensor as a whole keeps its cotangent."""
     return of is not None and not (isinstance(of, (Layer, Output, Logit)) and of.unit is None)

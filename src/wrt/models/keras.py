@@ -9,11 +9,11 @@ import keras
 import numpy as np
 
 from wrt.derive.first import gradient, jacobian
-from wrt.derive.target import parse
+from wrt.derive.second import hessian
 from wrt.engines import registry
 from wrt.errors import InputError, ModelError
 from wrt.models import keras_config
-from wrt.models.derivative import Derivative, Form, form_of, gradient_model, merged
+from wrt.models.derivative import Derivative, Form, form_of, merged
 from wrt.trees import path_name, unflatten
 
 SIDES = (32, 40)  # two sizes tried where the model leaves one open
@@ -247,16 +247,8 @@ class AugNet(keras.Model):
         return gradient(self, x, of, **options)
 
     def return_hessian(self, x: Any, of: Any = None, **options: Any) -> Any:
-        """H[n, i, j] = d² y_of(x[n]) / d x_i d x_j, `(N, *in, *in)`: the Jacobian of the gradient."""
-        return jacobian(self._gradient_model(of), x, **options)
-
-    def _gradient_model(self, of: Any) -> DerivativeModel:
-        """Made once per `of`; kept where neither Keras's tracking nor its saving looks for layers."""
-        made = self.__dict__.setdefault("__gradient_models", {})
-        key = parse(of).key
-        if key not in made:
-            made[key] = gradient_model(self, of)
-        return made[key]
+        """H[n, i, j] = d² y_of(x[n]) / d x_i d x_j, `(N, *in, *in)`; options as in `wrt.hessian`."""
+        return hessian(self, x, of, **options)
 
 
 def _alone(tensors: Any) -> Any:
