@@ -376,6 +376,22 @@ if ENGINE == "torch":
         other = array(wrt.attack(LINEAR, tensor(x[:3]), np.arange(3) % 4, **options, seed=1).x)
         assert abs(other - some).max() > 0.01
 
+    def test_memory_that_runs_out_halves_the_batch():
+        class Small(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner, self.room = torch_net(), 5
+
+            def forward(self, x):
+                if len(x) > self.room:
+                    raise MemoryError
+                return self.inner(x)
+
+        model, options = Small(), {"method": "pgd", "epsilon": 0.3, "init": "uniform"}
+        whole = wrt.attack(model, X, Y, **options)
+        model.room = 2
+        close(wrt.attack(model, X, Y, **options).x, whole.x, 1e-12)
+
     BAD = [
         ({"method": "bim"}, OptionError, "method='bim' is not a choice"),
         ({"method": "fgms"}, OptionError, "Did you mean 'fgsm'"),
