@@ -10,12 +10,13 @@ import numpy as np
 
 from wrt.derive.inputs import engine_of
 from wrt.derive.layers import positions
+from wrt.derive.values import outputs_of
 from wrt.engines import adapt, registry
 from wrt.errors import InputError, OptionError, suggest
 from wrt.methods.filters import FILTERS
 from wrt.methods.method import METHODS, find, plain
 from wrt.methods.resize import resized
-from wrt.methods.values import outputs_of, settled
+from wrt.methods.values import settled
 from wrt.results import Explanation
 from wrt.trees import flatten, unflatten
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from wrt.derive.first import check_scalar
 from wrt.derive.job import Job, Options, prepare
+from wrt.derive.values import outputs_of
 from wrt.engines import registry
 from wrt.engines.base import Array
 from wrt.errors import InputError, OptionError, SelectionError
-from wrt.methods.values import outputs_of, settled
+from wrt.methods.values import settled
 from wrt.progress import progress_bar
 from wrt.select import Layer, Logit, Output
 from wrt.trees import unflatten

@@ -12,13 +12,14 @@ import numpy as np
 
 from wrt.derive.choose import check_count
 from wrt.derive.inputs import accept, engine_of
+from wrt.derive.values import outputs_of
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array
 from wrt.errors import DtypeError, InputError, OptionError, suggest
 from wrt.methods.masked import ROWS, repeated
 from wrt.methods.method import METHODS, find, plain
 from wrt.methods.resize import mirrored, resized
-from wrt.methods.values import outputs_of, settled
+from wrt.methods.values import settled
 from wrt.progress import progress_bar
 from wrt.select import Layer
 from wrt.trees import flatten, unflatten

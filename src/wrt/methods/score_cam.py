@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from wrt.derive.inputs import engine_of
 from wrt.derive.job import prepare
 from wrt.derive.layers import positions
+from wrt.derive.values import forward_of
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array, Engine
 from wrt.errors import InputError, SelectionError
@@ -18,7 +19,6 @@ from wrt.methods.gradient import guided_backprop
 from wrt.methods.masked import Subject, places
 from wrt.methods.method import Common, register
 from wrt.methods.resize import resized
-from wrt.methods.values import forward_of
 from wrt.rules import positive_part
 from wrt.select import Layer
 from wrt.trees import map_leaves
