@@ -11,6 +11,10 @@ from conftest import ENGINE
 
 EXAMPLES = sorted(Path(__file__).parents[1].glob("examples/*.py"))
 PICTURES = {
+    "activation_maximization": {
+        *("three", "training", "changed", "channels"),
+        *("digits_MLP", "digits_LeNet-5", "digits_keras", "priors_MLP", "priors_LeNet-5"),
+    },
     "jacobian_tour": set(),
     "jacobian_model": {"jacobian"},
     "saliency": {"methods", "runner_up", "lead"},
