@@ -234,9 +234,9 @@ changed = wrt.maximize(
     init=sevens,
     probability=0.9,
     bounds=(0, 1),
-    regularizers=[wrt.regularizers.near(sevens, weight=1.0)],
+    regularizers=[wrt.regularizers.near(sevens, weight=10.0, norm=1)],
 )
-print(f"sevens as threes: {np.round(changed.after[:, 3], 2)}; mean change {np.abs(changed.x - sevens).mean():.3f}")
+print(f"sevens are threes at {np.round(changed.after[:, 3], 2)}; mean change {np.abs(changed.x - sevens).mean():.3f}")
 figure = wrt.plots.maps(
     sevens[:, 0], {"change": (changed.x - sevens)[:, 0]}, cols=3, title="What makes a three of a seven for LeNet-5"
 )
