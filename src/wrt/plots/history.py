@@ -90,8 +90,8 @@ def history(
     Example:
         >>> import wrt
         >>> fitted = {"loss": [0.9, 0.5, 0.3], "val_loss": [1.0, 0.7, 0.6], "accuracy": [0.5, 0.7, 0.9]}
-        >>> [panel.get_ylabel() for panel in wrt.plots.history(fitted).axes]
-        ['loss', 'accuracy']
+        >>> print(*(panel.get_ylabel() for panel in wrt.plots.history(fitted).axes))
+        loss accuracy
     """
     if ax is not None and (figure is not None or title is not None):
         raise OptionError("ax= excludes figure= and title=: axes have a figure, and a title by ax.set_title")
