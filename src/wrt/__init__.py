@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from wrt import methods as methods, plots as plots, rules as rules
+from wrt.analysis.profile import profile as profile
 from wrt.analysis.support import support as support
+from wrt.analysis.surface import surface as surface
 from wrt.derive.check import Check as Check, check as check
 from wrt.derive.first import (
     JacobianPlan as JacobianPlan,
@@ -47,6 +49,7 @@ from wrt.select import (
     output as output,
     top as top,
 )
+from wrt.slices import Profile as Profile, Surface as Surface
 
 __version__ = "0.1.0"
 

@@ -1,0 +1,80 @@
+"""What comes out of slices through a model along one or two features: plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """An output and its derivatives over the plane of two features a and b; what `wrt.surface` returns.
+
+    Attributes:
+        names: of a and b.
+        axes: the values of a and of b, `(G,)` each.
+        output: `(G, G)`; the entry `[i, j]` is at `axes[0][i]` and `axes[1][j]`, as in all that follow.
+        first: ∂/∂a and ∂/∂b, `(2, G, G)`; `None` below order 1.
+        second: ∂²/∂a², ∂²/∂a∂b and ∂²/∂b², `(3, G, G)`; `None` below order 2.
+        data: the two columns of the data, `(N, 2)`.
+        features: the numbers of a and b.
+        others: what the features were held at, `(F,)`, of which those of a and b mean nothing; `None` where the mean
+            was taken over rows of the data.
+        rows: how many rows the mean is over; 1 where there is none.
+    """
+
+    names: tuple[str, str]
+    axes: tuple[np.ndarray, np.ndarray]
+    output: np.ndarray
+    first: np.ndarray | None
+    second: np.ndarray | None
+    data: np.ndarray
+    features: tuple[int, int]
+    others: np.ndarray | None
+    rows: int
+
+    @property
+    def order(self) -> int:
+        return 0 if self.first is None else 1 if self.second is None else 2
+
+    def __repr__(self) -> str:
+        (a, b), (first, second) = self.names, self.axes
+        ways = f"in the mean over {self.rows} rows" if self.others is None else "with other features held"
+        return (
+            f"Surface: order {self.order}, {len(first)} x {len(second)} points, {a} from {first[0]:.4g} to "
+            f"{first[-1]:.4g}, {b} from {second[0]:.4g} to {second[-1]:.4g}, {ways}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """The mean derivative against the value of a feature; what `wrt.profile` returns.
+
+    Attributes:
+        name: of the feature.
+        order: of the derivative; 0 is the output itself.
+        edges: of the bins, `(B + 1,)`; the last bin holds its upper edge.
+        centers: the mean of the feature in each bin, `(B,)`.
+        mean: of the derivative, `(B,)`.
+        error: of that mean: the standard deviation over the root of the count, `(B,)`.
+        counts: samples in each bin, at least 2, `(B,)`.
+        feature: its number.
+    """
+
+    name: str
+    order: int
+    edges: np.ndarray
+    centers: np.ndarray
+    mean: np.ndarray
+    error: np.ndarray
+    counts: np.ndarray
+    feature: int
+
+    def __repr__(self) -> str:
+        best = int(np.argmax(np.abs(self.mean)))
+        what = ("output", "first derivative", "second derivative")[self.order]
+        return (
+            f"Profile: mean {what} in {len(self.mean)} bins of {self.name}, {self.counts.sum()} samples; largest "
+            f"{self.mean[best]:.4g} ± {self.error[best]:.2g} near {self.centers[best]:.4g}"
+        )
