@@ -26,10 +26,11 @@ MAY_IMPORT = {
     "models": KERNEL,
     "methods": KERNEL | {"results"},
     "maximize": KERNEL | {"results"},
-    "analysis": KERNEL | {"results", "slices"},
+    "analysis": KERNEL | {"results", "slices", "summary"},
     "results": {"errors", "trees"},
     "slices": {"errors"},
-    "plots": {"errors", "results", "slices"},
+    "summary": {"errors", "plots"},  # it draws itself, when asked
+    "plots": {"errors", "results", "slices", "summary"},
     "testing": KERNEL | {"", "methods"},
     "io": GROUND | {"models"},
     "__main__": {"cli"},

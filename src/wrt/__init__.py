@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from wrt import methods as methods, plots as plots, rules as rules
 from wrt.analysis.profile import profile as profile
+from wrt.analysis.relevance import relevance as relevance
 from wrt.analysis.support import support as support
 from wrt.analysis.surface import surface as surface
 from wrt.derive.check import Check as Check, check as check
@@ -50,6 +51,7 @@ from wrt.select import (
     top as top,
 )
 from wrt.slices import Profile as Profile, Surface as Surface
+from wrt.summary import Moments as Moments, Relevance as Relevance
 
 __version__ = "0.1.0"
 
