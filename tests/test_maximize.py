@@ -124,6 +124,22 @@ def test_probability_is_reached_row_by_row(kind):
     assert alone.steps[0] == found.steps[0]
 
 
+def test_a_step_that_leaps_over_the_probability_goes_back_to_it():
+    slope = tensor(np.array([[0.0, 60.0]]))
+    start = np.array([[0.0], [-2.2], [0.07]])
+    options = {"probability": 0.9, "learning_rate": 0.5, "steps": 20}
+    found = wrt.maximize(lambda x: x @ slope, 1, init=tensor(start), **options)
+    logits = array(found.x)[:, 0] * 60
+    assert found.reached.all()
+    assert np.abs(logits - np.log(9)).max() <= 0.2
+    close(found.after[:, 1], 1 / (1 + np.exp(-logits)), 1e-9)
+    np.testing.assert_allclose(found.history["probability"][-1], found.after[:, 1], atol=1e-9)
+    assert found.steps[0] == found.steps[2] == 1  # where Adam alone would swing to 30 and -30
+    alone = wrt.maximize(lambda x: x @ slope, 1, init=tensor(start[1:2]), **options)
+    close(array(alone.x), array(found.x)[1:2], 1e-12)
+    assert alone.steps[0] == found.steps[1] > 1
+
+
 def drawn_start(model, rows):
     """The Gaussian start of seed 0."""
     return np.random.default_rng(0).normal(0, 0.01, (rows, *model.inputs[0].shape[1:]))

@@ -43,7 +43,8 @@ def maximize(
 
     x* = argmax_x o(x) - r(x), `(N, *in)`, o the objective, r the regularisers; with `probability=p` it solves
     (log p_of(x) - log p)² + r(x) = min, the squared error of the log-probability, and each row stops when it is there
-    (within 0.02 of p and 0.2 of its logit: between 0.880 and 0.917 for 0.9). The row of a stopped image moves no more.
+    (within 0.02 of p and 0.2 of its logit: between 0.880 and 0.917 for 0.9). A step that leaps over p goes back on its
+    way to where p is met. The row of a stopped image moves no more.
 
     Args:
         model: a Keras model, a `torch.nn.Module`, or a function of a framework's tensors, with one input.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,11 @@ from wrt.errors import InputError, NonFiniteWarning
 from wrt.maximize.step import Question
 from wrt.progress import progress_bar
 
+TRIES = 12  # to find where a step leapt over the probability
 CLOSE = 0.02, 0.2  # of a probability and of its logit, both: 0.9 is reached between 0.880 and 0.917
+
+
+Found = tuple[Array, np.ndarray, np.ndarray, np.ndarray]  # the gradient, and the values, losses, health of the rows
 
 
 @dataclass
@@ -31,6 +36,7 @@ class Ascent:
     lines: dict[str, list[np.ndarray]] = field(default_factory=lambda: {"objective": [], "loss": []})
     stopped: str = "steps"
     taken: int = 0
+    last: tuple[Array, np.ndarray] | None = None  # the parameters before the last step, and how far they were
 
     def __post_init__(self) -> None:
         rows = len(self.question.start.values)
@@ -61,7 +67,7 @@ class Ascent:
         if not self.active.any() and self.stopped == "steps":
             self.stopped = "reached"
 
-    def _evaluate(self, params: Array, step: int) -> tuple[Array, np.ndarray, np.ndarray, np.ndarray]:
+    def _evaluate(self, params: Array, step: int) -> Found:
         places = self.question.places(self.first + step)
         gradient, *rows = self.program(self.state, params, self.data, places)
         values, loss, health = (np.array(self.question.engine.numpy(a)) for a in rows)
@@ -69,7 +75,7 @@ class Ascent:
 
     def _look(self, step: int) -> Array:
         """Note where it stands: the best rows, and those that have arrived or been lost."""
-        gradient, values, loss, health = self._evaluate(self.params, step)
+        gradient, values, loss, health = self._met(self._evaluate(self.params, step), step)
         standing = self.active & np.isfinite(loss)
         lost = self.active & ~np.isfinite(loss + health)
         if lost.any():
@@ -90,14 +96,57 @@ class Ascent:
         elif better.any():
             self.best = self.question.engine.where(self._mask(better), self.params, self.best)
 
-    def _arrived(self, values: np.ndarray) -> np.ndarray:
-        wanted = self.question.wanted
-        if wanted is None:
-            return np.zeros(len(values), bool)
+    def _met(self, found: Found, step: int) -> Found:
+        """What was found; rows whose step leapt over the probability go back on it to where they meet it.
+
+        A bisection, whose every second try is the secant's.
+        """
+        if self.question.wanted is None:
+            return found
+        if self.last is not None:
+            found = self._between(*self.last, found, step)
+        self.last = self.params, self._gap(found[1])
+        return found
+
+    def _between(self, origin: Array, low: np.ndarray, found: Found, step: int) -> Found:
+        target, high = self.params, self._gap(found[1])
+        near, far = np.zeros(len(low)), np.ones(len(low))
+        over = self.active & (np.sign(low) * np.sign(high) < 0)
+        for attempt in range(TRIES):
+            rows = over & ~self._arrived(found[1])
+            if not rows.any():
+                break
+            with np.errstate(invalid="ignore", divide="ignore"):
+                secant = near + (far - near) * low / (low - high)
+            share = secant if attempt % 2 == 0 and np.isfinite(secant[rows]).all() else (near + far) / 2
+            self._back(rows, origin, target, np.where(rows, share, 0.0))
+            found = self._evaluate(self.params, step)
+            gap = self._gap(found[1])
+            beyond = rows & (gap * high > 0)
+            far, high = np.where(beyond, share, far), np.where(beyond, gap, high)
+            near, low = np.where(rows & ~beyond, share, near), np.where(rows & ~beyond, gap, low)
+        return found
+
+    def _back(self, rows: np.ndarray, origin: Array, target: Array, share: np.ndarray) -> None:
+        """These rows to a point on the way."""
+        question = self.question
+        moved = origin + (target - origin) * question.start.put(self._column(share))
+        moved = question.picture.project(question.engine, moved, self.data["bounds"])
+        self.params = question.engine.where(self._mask(rows), moved, self.params)
+
+    def _gap(self, values: np.ndarray) -> np.ndarray:
+        """How far the logits of the probabilities are from the one wanted."""
+        wanted: Any = self.question.wanted
         logs = np.minimum(values.astype(float), -1e-12)
-        logits = logs - np.log(-np.expm1(logs))
+        gap: np.ndarray = logs - np.log(-np.expm1(logs)) - np.log(wanted / (1 - wanted))
+        return gap
+
+    def _arrived(self, values: np.ndarray) -> np.ndarray:
+        if self.question.wanted is None:
+            return np.zeros(len(values), bool)
         near, level = CLOSE
-        return (np.abs(np.exp(logs) - wanted) <= near) & (np.abs(logits - np.log(wanted / (1 - wanted))) <= level)
+        probability = np.exp(values.astype(float))
+        return (np.abs(probability - self.question.wanted) <= near) & (np.abs(self._gap(values)) <= level)
 
     def _lose(self, lost: np.ndarray, step: int) -> None:
         """Rows whose loss or gradient is not finite go no further."""
@@ -133,5 +182,7 @@ class Ascent:
 
     def _mask(self, rows: np.ndarray) -> Array:
         """Booleans per row in the rank of the parameters."""
-        shape = (len(rows), *(1,) * (len(self.params.shape) - 1))
-        return self.question.engine.asarray(rows.reshape(shape), "bool", self.question.start.like)
+        return self.question.engine.asarray(self._column(rows), "bool", self.question.start.like)
+
+    def _column(self, rows: np.ndarray) -> np.ndarray:
+        return rows.reshape(len(rows), *(1,) * (len(self.params.shape) - 1))
