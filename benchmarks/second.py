@@ -1,6 +1,6 @@
 """Gradient and Hessian of 20,000 events of a small network, beside an event-by-event loop and the frameworks' own ways.
 
-python benchmarks/second.py jax|torch|tensorflow [features ...]
+python benchmarks/second.py jax|torch|tensorflow [features ...] [--quick]
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import os
 import sys
 
 ENGINE = sys.argv[1] if len(sys.argv) > 1 else "torch"
-FEATURES = [int(a) for a in sys.argv[2:] if a.isdigit()] or [3, 50, 500]
+QUICK = "--quick" in sys.argv
+FEATURES = [int(a) for a in sys.argv[2:] if a.isdigit()] or ([3, 50] if QUICK else [3, 50, 500])
 os.environ["KERAS_BACKEND"] = ENGINE
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,7 +20,7 @@ from side_by_side import report  # noqa: E402
 
 import wrt  # noqa: E402
 
-N, HIDDEN, LOOP = 20_000, 100, 500
+N, HIDDEN, LOOP = (2_000, 100, 50) if QUICK else (20_000, 100, 500)
 
 
 def weights(features):
@@ -141,7 +142,8 @@ def show(features):
     ways, loops = {"torch": torch_ways, "jax": jax_ways, "tensorflow": tensorflow_ways}[ENGINE](x)
     report(f"Gradient and Hessian, {count} events of {features} features, {ENGINE}", ways)
     if features == FEATURES[0]:
-        report(f"{LOOP} events one by one ('grad, hessian': 20), {count} by wrt", {"wrt": ways["wrt"], **loops}, rounds=3)
+        title = f"{LOOP} events one by one ('grad, hessian': 20), {count} by wrt"
+        report(title, {"wrt": ways["wrt"], **loops}, rounds=3)
 
 
 if __name__ == "__main__":
