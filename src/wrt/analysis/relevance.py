@@ -19,7 +19,7 @@ from wrt.derive.job import Job, prepare
 from wrt.derive.run import Result, run
 from wrt.engines import registry
 from wrt.errors import InputError, OptionError, SelectionError, suggest
-from wrt.select import Layer, Logit, Loss, Output
+from wrt.select import Layer, Logit, Output
 from wrt.summary import FIELDS, Moments, Relevance
 
 HELD, FEWEST = 1 << 21, 1024  # numbers of a batch on the host, and its least samples
@@ -188,8 +188,6 @@ def _part_of(of: Any, rows: np.ndarray) -> Any:
     """The labels of some rows, where `of` holds labels."""
     if isinstance(of, Logit | Output | Layer):
         return dataclasses.replace(of, unit=_part_of(of.unit, rows))
-    if isinstance(of, Loss):
-        return of if of.y is None else dataclasses.replace(of, y=_part(of.y, rows))
     if isinstance(of, list) or getattr(of, "shape", None):
         return _part(of, rows)
     return of
