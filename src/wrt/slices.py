@@ -19,9 +19,8 @@ class Surface:
         second: ∂²/∂a², ∂²/∂a∂b and ∂²/∂b², `(3, G, G)`; `None` below order 2.
         data: the two columns of the data, `(N, 2)`.
         features: the numbers of a and b.
-        others: what the features were held at, `(F,)`, of which those of a and b mean nothing; `None` where the mean
-            was taken over rows of the data.
-        rows: how many rows the mean is over; 1 where there is none.
+        others: `"median"`, `"values"` or `"marginal"`: what the other features are.
+        rows: `(R, F)`, the values of the other features; the mean is over these rows. Those of a and b mean nothing.
     """
 
     names: tuple[str, str]
@@ -31,8 +30,8 @@ class Surface:
     second: np.ndarray | None
     data: np.ndarray
     features: tuple[int, int]
-    others: np.ndarray | None
-    rows: int
+    others: str
+    rows: np.ndarray
 
     @property
     def order(self) -> int:
@@ -40,10 +39,14 @@ class Surface:
 
     def __repr__(self) -> str:
         (a, b), (first, second) = self.names, self.axes
-        ways = f"in the mean over {self.rows} rows" if self.others is None else "with other features held"
+        ways = {
+            "median": "other features at their medians",
+            "values": "other features held",
+            "marginal": f"mean over {len(self.rows)} rows",
+        }
         return (
             f"Surface: order {self.order}, {len(first)} x {len(second)} points, {a} from {first[0]:.4g} to "
-            f"{first[-1]:.4g}, {b} from {second[0]:.4g} to {second[-1]:.4g}, {ways}"
+            f"{first[-1]:.4g}, {b} from {second[0]:.4g} to {second[-1]:.4g}, {ways[self.others]}"
         )
 
 

@@ -104,8 +104,8 @@ def surface(
         found[3:] if order == 2 else None,
         table.values[:, pair],
         (pair[0], pair[1]),
-        None if isinstance(others, str) and others == "marginal" else base[0],
-        len(base),
+        others if isinstance(others, str) else "values",
+        base,
     )
 
 

@@ -12,17 +12,13 @@ from wrt.errors import InputError, OptionError, suggest
 from wrt.plots.arrays import host
 from wrt.plots.page import begun, line as height_of, wrapped
 from wrt.plots.panels import FAINT, INK
+from wrt.plots.style import COLOURS, HEAD, LETTER, MOST_LINES, PRINT, WIDTH, check_owner, given, line_style
 from wrt.results import Maximization
 
-WIDTH, HEIGHT = 3.4, 1.2  # inches: a column of a paper, and one panel
+HEIGHT = 1.2  # inches, of one panel
 LEFT, RIGHT, LOWER, UPPER, BETWEEN = 0.56, 0.08, 0.4, 0.16, 0.16
-HEAD = 0.2  # of a title, or of a legend above the panels
-PRINT = 8  # points
-LETTER = 0.0085  # of a letter, in inches per point
 LONGEST = 16  # letters of a label beside the panels
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito, no yellow
-MOST_ROWS = 2 * len(COLOURS)  # with a line of their own
-DASHED, DOTTED = (0, (4, 1.5)), (0, (1, 1))
+DASHED = (0, (4, 1.5))
 KINDS = ("training", "validation")
 VALIDATION = "val_"
 EXPECTED = "expected what wrt.maximize returns, a History of Keras, or a dict of sequences by the names of metrics"
@@ -93,27 +89,26 @@ def history(
         >>> print(*(panel.get_ylabel() for panel in wrt.plots.history(fitted).axes))
         loss accuracy
     """
-    if ax is not None and (figure is not None or title is not None):
-        raise OptionError("ax= excludes figure= and title=: axes have a figure, and a title by ax.set_title")
+    check_owner(ax, title, figure)
     if isinstance(result, Maximization):
         course = _ascent(result, metrics, labels)
     else:
         course = _training(result, metrics, labels, validation_freq)
     names = list(course.panels)
-    given = None if ax is None else _given(ax, names)
-    every = given or _made(course, title, figure)
+    owned = None if ax is None else given(ax, names, "; metrics= chooses fewer")
+    every = owned or _made(course, title, figure)
     for name, axes in zip(names, every, strict=True):
         _draw(axes, name, course)
-        last = given is not None or axes is every[-1]
-        _label(axes, name, xlabel or course.counted if last else "", given is None)
-    _write_legend(every, course, given is None)
+        last = owned is not None or axes is every[-1]
+        _label(axes, name, xlabel or course.counted if last else "", ax is None)
+    _write_legend(every, course, ax is None)
     return every[0].figure
 
 
 def _ascent(result: Maximization, metrics: Any, labels: Any) -> Course:
     """The rows of an ascent, each as far as it went."""
     names = _chosen([*result.history], metrics, [n for n in ("loss", "probability") if n in result.history])
-    many = len(result.steps) > MOST_ROWS
+    many = len(result.steps) > MOST_LINES
     heading, words = _row_labels(result, labels)
     panels = {name: (_crowd if many else _rows)(host(result.history[name], name), result, words) for name in names}
     wanted = {} if result.wanted is None else {"probability": result.wanted}
@@ -143,8 +138,7 @@ def _rows(values: np.ndarray, result: Maximization, words: list[str]) -> list[Li
     found = []
     for row, word in enumerate(words):
         y = values[: int(result.steps[row]) + 1, row]
-        again, colour = divmod(row, len(COLOURS))
-        style = {"color": COLOURS[colour], "linewidth": 1.1, "linestyle": DOTTED if again else "-"}
+        style = {**line_style(row), "linewidth": 1.1}
         found.append(Line(np.arange(len(y)), y, word, style, bool(result.reached[row])))
     return found
 
@@ -238,17 +232,6 @@ def _curves(values: np.ndarray | None, x: np.ndarray, word: str, colour: str, da
         return []
     style = {"color": colour, "linestyle": dashes, "linewidth": 1.2 if values.shape[1] == 1 else 0.7}
     return [Line(x[: len(y)], y, "" if k else word, style) for k, y in enumerate(values.T)]
-
-
-def _given(ax: Any, names: list[str]) -> list[Any]:
-    """The axes to draw in, one for each panel."""
-    found = list(np.ravel(np.asarray(ax, object)))
-    if len(found) != len(names) or not all(hasattr(one, "plot") for one in found):
-        raise InputError(
-            f"ax= holds {len(found)} axes; expected {len(names)}, for {', '.join(map(repr, names))}; "
-            "metrics= chooses fewer"
-        )
-    return found
 
 
 def _made(course: Course, title: str | None, figure: Any) -> list[Any]:
