@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from wrt.analysis import columns
 from wrt.derive import target as targets
 from wrt.derive.first import check_scalar, gradient_of
 from wrt.derive.inputs import engine_of
@@ -36,9 +37,16 @@ class Table:
             InputError: not `(N, F)`, empty, or not finite.
             OptionError: not one name for each feature, or `x` without values.
         """
-        leaf = _single(x, what)
-        values = _finite(_host(leaf, what), what)
-        return Table(values, _titles(names, values.shape[1]), leaf)
+        _check_form(x, what)
+        x, values, titles = columns.accept(x, names)
+        values = values.astype(float)
+        bad = int((~np.isfinite(values)).any(1).sum())
+        if bad:
+            raise InputError(
+                f"{what}: {bad} of {len(values)} rows of x hold NaN or infinite values; leave them out: "
+                "x[np.isfinite(x).all(1)]"
+            )
+        return Table(values, titles, x)
 
     def number(self, feature: Any) -> int:
         """The number of a feature that is given by its number or its name.
@@ -65,54 +73,25 @@ class Table:
         return engine.asarray(values, dtype, self.x) if engine else values.astype(dtype)
 
 
-def _single(x: Any, what: str) -> Any:
+def _check_form(x: Any, what: str) -> None:
+    """Nests, images and tensors without values, each with its way out."""
     leaves, structure = flatten(x)
     if not structure.is_leaf:
         raise InputError(
             f"{what}: x holds {len(leaves)} arrays; expected one table (N, F): give a function of one array, "
             "lambda x: model([x[:, :5], x[:, 5:]]), and the columns side by side"
         )
-    engine_of(x)  # its errors speak of x
-    return leaves[0]
-
-
-def _host(x: Any, what: str) -> np.ndarray:
     owner = registry.owner(x)
     if owner is not None and owner.is_traced(x):
         raise OptionError(
             f"{what} makes a table on the host and needs the values of x, which a transformation (jit, grad, vmap, "
             "tf.function) hides; call it outside"
         )
-    values = registry.host(x)
-    if values.ndim != 2:
+    if len(getattr(x, "shape", ())) > 2:
         raise InputError(
-            f"{what}: x has shape {values.shape}; expected a table (N, F) of features: flatten it, "
+            f"{what}: x has shape {tuple(x.shape)}; expected a table (N, F) of features: flatten it, "
             "x.reshape(len(x), -1), and give a function that brings it back to the shape of the model"
         )
-    if values.dtype.kind not in "fiub" and values.dtype.name != "bfloat16":
-        raise InputError(f"{what}: x holds {values.dtype}; expected numbers")
-    return values.astype(float)
-
-
-def _finite(values: np.ndarray, what: str) -> np.ndarray:
-    if not values.size:
-        raise InputError(f"{what}: x has shape {values.shape} and holds no value; expected (N, F)")
-    bad = int((~np.isfinite(values)).any(1).sum())
-    if bad:
-        raise InputError(
-            f"{what}: {bad} of {len(values)} rows of x hold NaN or infinite values; leave them out: "
-            "x[np.isfinite(x).all(1)]"
-        )
-    return values
-
-
-def _titles(names: Any, count: int) -> tuple[str, ...]:
-    if names is None:
-        return tuple(f"x{i}" for i in range(count))
-    found = () if isinstance(names, str) else tuple(map(str, names))
-    if len(found) != count or len(set(found)) != count:
-        raise OptionError(f"names={names!r}; expected {count} different names, one for each feature")
-    return found
 
 
 @dataclass(frozen=True)
@@ -184,6 +163,4 @@ def need_no_labels(of: Any, what: str) -> None:
         SelectionError: `of` holds one value for each sample.
     """
     if targets.parse(of).labels is not None:
-        raise SelectionError(
-            f"{what}: of= holds a label for every sample, and other points have none; give one unit"
-        )
+        raise SelectionError(f"{what}: of= holds a label for every sample, and other points have none; give one unit")
