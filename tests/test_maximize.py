@@ -11,7 +11,7 @@ from subjects import array, close, function_net, keras_net, math, nets, tensor, 
 
 import wrt
 from wrt.engines import registry
-from wrt.errors import InputError, NonFiniteWarning, OptionError, SelectionError
+from wrt.errors import DtypeError, InputError, NonFiniteWarning, OptionError, SelectionError
 from wrt.maximize import image, parametrizations, transforms
 from wrt.maximize.loop import Ascent
 
@@ -438,6 +438,13 @@ if ENGINE == "torch":  # NumPy alone, or the same on every engine
             wrt.maximize(lambda x: -(x**2), 0, init=np.zeros((1, 3)))
         with pytest.raises(InputError, match="pass like="):
             wrt.maximize(lambda x: x, 0)
+        tokens = keras.Sequential([keras.Input((5,), dtype="int32"), keras.layers.Embedding(9, 2)])
+        with pytest.raises(DtypeError, match="takes int32"):
+            wrt.maximize(tokens, 0)
+        inputs = keras.Input((3,))
+        several = keras.Model(inputs, [keras.layers.Dense(2)(inputs), keras.layers.Dense(2, "softmax")(inputs)])
+        with pytest.raises(SelectionError, match="returns the classes alone"):
+            wrt.maximize(several, wrt.output(1, 0), probability=0.9)
 
     @pytest.mark.parametrize(
         ("module", "count"),

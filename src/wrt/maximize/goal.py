@@ -259,7 +259,10 @@ def _probable(
     (weight, of), *more = terms
     of = of.unit if isinstance(of, Logit) else of
     if more or weight != 1 or not isinstance(of, int | np.integer | np.ndarray) or np.ndim(of) > 1:
-        raise SelectionError("probability= needs of= to be a class, or a list of classes, one for each image")
+        raise SelectionError(
+            "probability= needs of= to be a class, or a list of classes, one for each image; of a model with several "
+            "outputs give one that returns the classes alone, such as keras.Model(model.inputs, model.outputs[0])"
+        )
     job = _job(model, image, np.atleast_1d(of), options)
     if ends == "probabilities" or (ends is None and _normalized(job, image)):
         return Goal((Term(job),), reads="log", wanted=True)

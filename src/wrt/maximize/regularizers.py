@@ -187,7 +187,7 @@ def prepared(given: tuple[Any, ...], shape: tuple[int, ...], rows: int, first: b
             raise OptionError("diversity needs several images: ask for more than one unit, as of=[3, 3, 3]")
         reference = getattr(found, "reference", None)
         if reference is not None and (reference.shape[1:] != shape or len(reference) not in (1, rows)):
-            raise InputError(f"near(reference): shape {reference.shape}; expected {(rows, *shape)} or {(1, *shape)}")
+            raise InputError(f"near(reference): shape {reference.shape}; expected {(1, *shape)}, or {rows} of them")
     images = [found.name for found in given if getattr(found, "images", False)]
     return axes_of(shape, first, images[0]) if images else None
 

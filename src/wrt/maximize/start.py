@@ -11,7 +11,7 @@ from wrt.derive import inputs as inp
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array, Engine
 from wrt.engines.network import Network
-from wrt.errors import InputError, ModelError, OptionError, suggest
+from wrt.errors import DtypeError, InputError, ModelError, OptionError, suggest
 from wrt.results import Maximization
 from wrt.trees import flatten
 
@@ -116,6 +116,11 @@ def _network(model: Any, sample: Any) -> tuple[Network, tuple[int, ...]]:
 
 def _dtype(network: Network, sample: Any) -> str:
     said = network.inputs[0].dtype if network.inputs else network.dtype
+    if said is not None and "float" not in said:
+        raise DtypeError(
+            f"the model takes {said}, and integers cannot climb by a little; of a model of token ids take the part "
+            "behind the embedding, or reach its layers with wrt.gradient(..., wrt='<the embedding layer>')"
+        )
     if said is not None:
         return said
     owner = registry.owner(sample) if sample is not None else None
