@@ -29,7 +29,7 @@ if ENGINE != "torch":
     # long, the same on every engine; or about torch alone
     collect_ignore = ["test_export_operators.py", "test_example_mnist.py", "test_captum.py"]
     collect_ignore += ["test_plots.py", "test_plots_history.py", "test_plots_tables.py", "test_cli_explain.py"]
-    collect_ignore += ["test_plots_relevance.py", "test_relevance_tables.py"]
+    collect_ignore += ["test_plots_relevance.py", "test_relevance_tables.py", "test_cli_relevance.py"]
 
 import keras  # noqa: E402
 import pytest  # noqa: E402

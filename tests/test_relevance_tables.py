@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from subjects import close, points, torch_net
 
 import wrt
@@ -62,6 +63,9 @@ def test_moments_are_those_of_all_derivatives(weights, where):
         for field, wanted in by_hand(d, w).items():
             close(getattr(found.raw[order - 1], field), wanted, 1e-12)
             close(getattr(found.of(order), field), wanted * (1 if field == "agreement" else scale), 1e-12)
+        half = stats.t.ppf(0.975, w.sum() ** 2 / (w**2).sum() - 1) * np.sqrt((w**2).sum()) / w.sum()
+        close(found.raw[order - 1].high - found.raw[order - 1].mean, half * by_hand(d, w)["spread"], 1e-12)
+        close(found.raw[order - 1].abs_low, by_hand(d, w)["mean_abs"] - half * by_hand(abs(d), w)["spread"], 1e-12)
     assert found.samples == rows.sum()
     shares = found.second.share[:, *np.triu_indices(3)]
     close(shares.sum(1), np.ones(4), 1e-12)
@@ -146,8 +150,9 @@ def test_whitening():
     centred = mixed @ slope - np.average(mixed @ slope, weights=WEIGHTS)
     close((found.first.mean**2).sum(), np.average(centred**2, weights=WEIGHTS), 1e-12)
     close(found.raw[0].mean, slope, 1e-12)
-    curved = relevance(x=mixed, standardize="whiten")
-    close(np.trace(curved.second.mean), mixed.var(0).sum(), 1e-12)  # trace(H S) with H = 1
+    form = torch.tensor([[1.0, 2.0, 0.0], [2.0, -1.0, 0.0], [0.0, 0.0, 3.0]]).double()
+    curved = relevance(lambda x: ((x @ form) * x).sum(1) / 2, mixed, standardize="whiten")
+    close(np.trace(curved.second.mean), np.trace(form.numpy() @ np.cov(mixed.T, ddof=0)), 1e-12)
     vectors = np.linalg.eigh(np.cov(mixed.T))[1]
     apart = (mixed - mixed.mean(0)) @ vectors * np.arange(1, 4)
     same(relevance(x=apart, standardize="whiten"), relevance(x=apart))
@@ -165,6 +170,12 @@ def test_intervals_cover_the_truth(way):
     mean_abs = np.sqrt(2 / np.pi) * np.exp(-0.045) + 0.3 * 0.2358228  # of |N(0.3, 1)|; erf(0.3 / √2)
     covered = ((found.abs_low < mean_abs) & (found.abs_high > mean_abs)).mean()
     assert abs(covered - 0.9) < 0.05
+
+
+def test_bootstrap_heeds_weights():
+    x = np.random.default_rng(2).normal(size=(400, 1))
+    found = relevance(x=x, weights=np.exp(x[:, 0]), bootstrap=100, order=1, standardize=None).first
+    assert 0.5 < found.low < found.mean < found.high < 1.5  # around 1, where the plain mean is 0
 
 
 def test_bootstrap_is_seeded():

@@ -1,8 +1,9 @@
 """Derivatives of neural networks with respect to their inputs."""
 
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
-from wrt import methods as methods, plots as plots, rules as rules
+from wrt import methods as methods, rules as rules
 from wrt.analysis.profile import profile as profile
 from wrt.analysis.relevance import relevance as relevance
 from wrt.analysis.support import support as support
@@ -56,13 +57,16 @@ from wrt.summary import Moments as Moments, Relevance as Relevance
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from wrt import plots as plots
     from wrt.models.keras import AugNet as AugNet
 
 
 def __getattr__(name: str) -> object:
-    """`AugNet` is a class of Keras, which is imported when it is asked for."""
+    """`AugNet` is a class of Keras, and `plots` are for who draws: both are imported when they are asked for."""
     if name == "AugNet":
         from wrt.models.keras import AugNet
 
         return AugNet
+    if name == "plots":
+        return _import_module("wrt.plots")
     raise AttributeError(f"module 'wrt' has no attribute {name!r}")

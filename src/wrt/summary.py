@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import importlib
 import itertools
 from dataclasses import dataclass
@@ -206,13 +205,15 @@ class Relevance:
         return "\n".join([*lines, *(f"! {sentence}" for sentence in self.warnings)])
 
     def _repr_html_(self) -> str:
-        parts = [f"<p>{html.escape(self._title())}</p>", "<table>"]
+        from html import escape  # noqa: PLC0415  (so that `import wrt` stays quick)
+
+        parts = [f"<p>{escape(self._title())}</p>", "<table>"]
         for cells in self._sections():
             for number, (name, *numbers) in enumerate(cells):
                 tag = "td" if number else "th"
-                row = "".join(f'<{tag} style="text-align:right">{html.escape(cell)}</{tag}>' for cell in numbers)
-                parts.append(f'<tr><{tag} style="text-align:left">{html.escape(name)}</{tag}>{row}</tr>')
-        notes = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.warnings)
+                row = "".join(f'<{tag} style="text-align:right">{escape(cell)}</{tag}>' for cell in numbers)
+                parts.append(f'<tr><{tag} style="text-align:left">{escape(name)}</{tag}>{row}</tr>')
+        notes = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.warnings)
         return "".join([*parts, "</table>", f"<ul>{notes}</ul>" if notes else ""])
 
     def _title(self) -> str:

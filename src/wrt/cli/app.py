@@ -35,6 +35,7 @@ from wrt.cli.common import (
 )
 from wrt.cli.explain import explain
 from wrt.cli.maximize import maximize
+from wrt.cli.relevance import relevance
 from wrt.errors import WrtError, WrtWarning
 from wrt.io import output_file, read_arrays
 
@@ -174,6 +175,7 @@ def export(
 
 app.command()(explain)
 app.command()(maximize)
+app.command()(relevance)
 
 
 @app.command()
