@@ -409,3 +409,20 @@ def test_names():
     assert slope("averylongnameindeed") == "∂y/∂averylongname…"
     assert stacked("mass [GeV]", 2.0) == "mass [GeV]"
     assert stacked("mass [GeV]", 0.4) == "mass\n[GeV]"
+
+
+def test_spectrum():
+    values = np.geomspace(10, 0.01, 4) * np.array([[1.0], [2.0], [4.0]])
+    values[0, 3] = 0
+    axes = plots.spectrum((0, values, 0), figure=Figure(), title="Singular values").axes[0]
+    *rows, middle = axes.lines
+    for line, row in zip(rows, values, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3, 4])
+        np.testing.assert_array_equal(line.get_ydata(), np.where(row > 0, row, np.nan))
+    np.testing.assert_array_equal(middle.get_ydata(), values[1])
+    assert (axes.get_yscale(), legend(axes)) == ("log", ["median of 3"])
+    assert saved(axes.figure).std() > 5
+    assert plots.spectrum(values[:1], figure=Figure()).axes[0].get_legend() is None
+    for wrong in (values[0], values[:0], -values, values * np.nan, values * 0):
+        with pytest.raises(InputError, match="singular values"):
+            plots.spectrum(wrong)

@@ -5,6 +5,7 @@ import pytest
 from subjects import close, function_net, keras_net, keras_tolerance, math, points, tensor, truth, value
 
 import wrt
+from wrt.analysis.features import Scalar
 from wrt.errors import InputError, NonFiniteWarning, OptionError, SelectionError
 
 rng = np.random.default_rng(5)
@@ -57,7 +58,10 @@ def test_a_mean_over_some_rows(monkeypatch):
     assert square[0, 0] == pytest.approx(np.mean(drawn[:, 1] ** 2))
     assert len(np.unique(drawn[:, 1])) == 7
     monkeypatch.setattr("wrt.analysis.surface.ROOM", 7 * 3 * 5)  # five points at a time
+    sizes, slopes = [], Scalar.slopes
+    monkeypatch.setattr(Scalar, "slopes", lambda s, x, f: (sizes.append(len(x)), slopes(s, x, f))[1])
     close(wrt.surface(bumpy, X, **given).first, found.first, 1e-12)
+    assert sizes == [28] * 4
     assert wrt.surface(bumpy, X, **{**given, "seed": 1}).first[0, 0, 0] != found.first[0, 0, 0]
 
 
@@ -100,6 +104,8 @@ def test_bins_of_ties():
     found = wrt.profile(lambda x: x[:, 0] ** 2, x, "pt", bins=4, names=["pt"])
     np.testing.assert_array_equal(found.counts, [6, 6])
     np.testing.assert_allclose(found.mean, [0, (5 * 2 + 4) / 6], atol=1e-12)
+    lone = np.repeat([0.0, 1.0, 2.0], [1, 10, 6])[:, None]
+    np.testing.assert_array_equal(wrt.profile(lambda x: x[:, 0] ** 2, lone, 0, bins=3).counts, [11, 6])
     assert repr(found).startswith("Profile: mean first derivative in 2 bins of pt, 12 samples; largest 2.333 ± 0.33")
 
 

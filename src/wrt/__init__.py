@@ -4,6 +4,7 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 from wrt import methods as methods, rules as rules
+from wrt.analysis.lipschitz import lipschitz as lipschitz
 from wrt.analysis.profile import profile as profile
 from wrt.analysis.relevance import relevance as relevance
 from wrt.analysis.support import support as support
@@ -40,6 +41,7 @@ from wrt.results import (
     Attack as Attack,
     Curve as Curve,
     Explanation as Explanation,
+    Lipschitz as Lipschitz,
     Maximization as Maximization,
     Support as Support,
     Taylor as Taylor,

@@ -173,6 +173,37 @@ class Attack:
 
 
 @dataclass(frozen=True, eq=False)
+class Lipschitz:
+    """How much the output can change per unit of the input, near every sample; what `wrt.lipschitz` returns.
+
+    Attributes:
+        values: the norm of each sample's Jacobian, `(N,)`.
+        norm: 1, 2 or infinity, of changes of the input and of the output.
+    """
+
+    values: np.ndarray
+    norm: float
+
+    @property
+    def lower(self) -> float:
+        """The largest of the values: a lower bound of the Lipschitz constant over any region with these samples."""
+        return float(self.values.max())
+
+    @property
+    def worst(self) -> int:
+        """The number of the sample with the largest value."""
+        return int(self.values.argmax())
+
+    def __repr__(self) -> str:
+        name = "L1" if self.norm == 1 else "L2" if self.norm == 2 else "maximum"
+        low, middle, high = np.percentile(self.values, (0, 50, 100))
+        return (
+            f"Lipschitz: {low:.4g} to {high:.4g} near {len(self.values)} samples, {middle:.4g} in the median "
+            f"({name} norm); the constant of the region is {high:.4g} or more, how much more is not known"
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Taylor:
     """The Taylor expansion of one scalar per sample, or of K scalars, around every sample; what `wrt.taylor` returns.
 

@@ -172,10 +172,12 @@ class JacobianOperator:
     ) -> Any:
         """A norm of every sample's Jacobian, `(N,)`.
 
-        `2` is the largest singular value, by Lanczos steps of one product either way (as `svd` has them); `"fro"` is
-        `sqrt(Σ J²)`, exact, from the cheaper of the rows and the columns in batches, of which only the sums are kept.
-        With `probes=k` it is estimated from k products `uᵀJ` with random orthonormal `u`; the square is unbiased
-        with a relative error of about sqrt(2 / k) at worst, and exact when k is the number of outputs.
+        `2` is the largest singular value, by Lanczos steps of one product either way (as `svd` has them). `1` and `inf`
+        are the largest sums of `|J|`, over the outputs for one input and over the inputs for one output; `"fro"` is
+        `sqrt(Σ J²)`. These three are exact, from the cheaper of the rows and the columns in batches, of which only the
+        sums are kept. With `probes=k` `"fro"` is estimated from k products `uᵀJ` with random orthonormal `u`; the
+        square is unbiased with a relative error of about sqrt(2 / k) at worst, and exact when k is the number of
+        outputs.
 
         Raises:
             OptionError: another norm, or inside a transformation of the framework.
@@ -188,9 +190,9 @@ class JacobianOperator:
         Source: Golub, Kahan 1965; Hutchinson 1990; Hoffman, Roberts, Yaida 2019 (probes).
         """
         self._products.need_values("norm")
-        if ord not in (2, "fro") or (ord == 2 and probes is not None):
+        if ord not in (1, 2, np.inf, "fro") or (ord != "fro" and probes is not None):
             what = f"ord={ord!r}" if probes is None else f"ord={ord!r} with probes="
-            raise OptionError(f'norm: {what} is not a choice; expected 2, or "fro" with or without probes=')
+            raise OptionError(f'norm: {what} is not a choice; expected 1, 2, inf, or "fro" with or without probes=')
         _check_count("probes", probes)
         _check_count("steps", steps)
         samples, m, n = len(self), *self.shape[1:]
@@ -198,6 +200,8 @@ class JacobianOperator:
             found = np.zeros(samples)
         elif ord == 2:
             found = self._products.spectrum(1, tol, steps, seed).s[:, 0]
+        elif ord != "fro":
+            found = self._products.magnitudes(axis=0 if ord == 1 else 1)
         elif probes is None:
             found = np.sqrt(self._products.squares())
         else:

@@ -111,28 +111,66 @@ class Products:
 
     def squares(self) -> np.ndarray:
         """Sum of squares per sample, batch by batch; seed by seed where one sample's matrix is too large to keep."""
-        plan = self.job("rows").recipe.plan
         total = np.zeros(self.samples)
-        if plan.bytes > plan.max_memory and plan.batch == 1:
-            return self._swept_squares(plan.mode)
+        if self._is_large:
+            for vectors in self._swept():
+                total += np.square(vectors).sum(axis=1)
+            return total
         with progress_bar(self.samples, self.any.options.progress, "norm") as advance:
-            for rows, part in self.groups(plan.batch):
+            for rows, part in self.groups(self.job("rows").recipe.plan.batch):
                 blocks = part.hosts(part.run("rows"))
                 total[rows] = sum(np.square(b, dtype=np.float64).reshape(len(b), -1).sum(1) for b in blocks)
                 advance(rows.stop - rows.start)
         return total
 
-    def _swept_squares(self, mode: str) -> np.ndarray:
+    def magnitudes(self, axis: int) -> np.ndarray:
+        """The largest sum of `|J|` per sample: of a column (axis 0, over outputs) or of a row (axis 1, over inputs)."""
+        if self._is_large:
+            return self._swept_magnitudes(axis)
+        largest = np.zeros(self.samples)
+        with progress_bar(self.samples, self.any.options.progress, "norm") as advance:
+            for rows, part in self.groups(self.job("rows").recipe.plan.batch):
+                largest[rows] = np.abs(part.matrices()).sum(1 + axis).max(1)
+                advance(rows.stop - rows.start)
+        return largest
+
+    def matrices(self) -> np.ndarray:
+        """The matrices themselves, `(N, m, n)` in float64."""
+        shapes, width = self.any.recipe.shapes, len(self.any.recipe.shapes.ins)
+        blocks = self.hosts(self.run("rows"))
+        sizes = [(math.prod(out), math.prod(in_)) for out in shapes.outs for in_ in shapes.ins]
+        flat = [np.reshape(b, (len(b), *size)) for b, size in zip(blocks, sizes, strict=True)]
+        rows = [np.concatenate(flat[k : k + width], axis=2) for k in range(0, len(flat), width)]
+        return np.concatenate(rows, axis=1).astype(np.float64)
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether one sample's matrix does not fit into memory."""
+        plan = self.job("rows").recipe.plan
+        return plan.bytes > plan.max_memory and plan.batch == 1
+
+    def _swept_magnitudes(self, axis: int) -> np.ndarray:
+        """A row or column at a time is a sum of its own, or one more term of all sums."""
+        along = (self.job("rows").recipe.plan.mode == "reverse") == (axis == 1)
+        parts = map(np.abs, self._swept())
+        if along:
+            return np.maximum.reduce([part.sum(1) for part in parts])
+        total = next(parts)
+        for part in parts:
+            total += part
+        return np.asarray(total.max(1))
+
+    def _swept(self) -> Iterator[np.ndarray]:
+        """The rows `(N, n)` of all samples one after the other, or the columns `(N, m)` where these are fewer."""
         _, m, n = self.shape
-        size, product = (m, self.back) if mode == "reverse" else (n, self.forth)
-        total, seed = np.zeros(self.samples), np.zeros((self.samples, size))
+        size, product = (m, self.back) if self.job("rows").recipe.plan.mode == "reverse" else (n, self.forth)
+        seed = np.zeros((self.samples, size))
         with progress_bar(size, self.any.options.progress, "norm") as advance:
             for number in range(size):
                 seed[:, number] = 1.0
-                total += np.square(product(seed)).sum(axis=1)
+                yield product(seed)
                 seed[:, number] = 0.0
                 advance(1)
-        return total
 
     def spectrum(self, k: int, tol: float, steps: int | None, seed: int) -> Triplets:
         """The `k` largest singular triplets of every sample, in groups that fit into memory."""
