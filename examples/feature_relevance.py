@@ -57,8 +57,8 @@ def save(figure, name):
 # %% [markdown]
 # ## The events
 #
-# 10,000 of each class for training, as many for testing. In a file the last column is 0 for background and 1 for signal,
-# plus 2 for the events that test.
+# 10,000 of each class for training, as many for testing. In a file the last column is 0 for background and 1 for
+# signal, plus 2 for the events that test.
 
 
 # %%
@@ -88,7 +88,8 @@ save(wrt.plots.pairs(x_test, y_test, names=NAMES, classes=CLASSES), "pairs")
 # %% [markdown]
 # ## The network
 #
-# Three inputs, one hidden layer of 100 tanh, a sigmoid; batches of 1,024, 50 epochs, a quarter of the events to validate.
+# Three inputs, one hidden layer of 100 tanh, a sigmoid; batches of 1,024, 50 epochs, a quarter of the events to
+# validate.
 
 
 # %%
@@ -155,8 +156,8 @@ save(figure, "profile")
 # %% [markdown]
 # ## Heat maps
 #
-# Output, gradient and Hessian over the first two observables, on [-2, 5]² in 40 steps with fixed scales; the third is at
-# its median. The output is a ridge along x1 that falls off to both sides of x2 = 1.5.
+# Output, gradient and Hessian over the first two observables, on [-2, 5]² in 40 steps with fixed scales; the third is
+# at its median. The output is a ridge along x1 that falls off to both sides of x2 = 1.5.
 
 # %%
 plane = wrt.surface(model, x_test, features=("x1", "x2"), range=(-2, 5), grid=40, names=NAMES)
