@@ -411,6 +411,16 @@ def test_names():
     assert stacked("mass [GeV]", 0.4) == "mass\n[GeV]"
 
 
+@pytest.mark.parametrize("ratio", [1.01, 3, 30, 1e9])
+def test_spectrum_can_be_read_in_every_range(ratio):
+    axes = plots.spectrum(np.geomspace(1, 1 / ratio, 5)[None], figure=Figure()).axes[0]
+    saved(axes.figure)
+    low, high = axes.get_ylim()
+    shown = [text for text in axes.get_yticklabels(which="both") if text.get_text()]
+    assert 1 <= sum(low <= text.get_position()[1] <= high for text in shown) <= 9
+    assert {text.get_fontsize() for text in shown} == {7}
+
+
 def test_spectrum():
     values = np.geomspace(10, 0.01, 4) * np.array([[1.0], [2.0], [4.0]])
     values[0, 3] = 0

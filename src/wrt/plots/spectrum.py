@@ -56,7 +56,19 @@ def spectrum(s: Any, ax: Any = None, *, title: str | None = None, figure: Any = 
     axes.plot(numbers, above, color=COLOURS[0], linewidth=1.4, marker=mark, label=words)
     axes.set_yscale("log")
     dress(axes, "number", "singular value")
+    _number(axes.yaxis, float(np.nanmax(shown) / np.nanmin(shown)))
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
     if words:
         axes.legend(fontsize=PRINT - 1, labelcolor=INK, frameon=False)
     return axes.figure
+
+
+def _number(axis: Any, ratio: float) -> None:
+    """Numbers at powers of ten, and between them where there are few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if ratio < 10 else (1.0, 2.0, 5.0) if ratio < 100 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=7))
+    if ratio < 100:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
