@@ -17,6 +17,7 @@ from wrt.plots.relevance import FALLS, RISES
 
 X = points(40)
 FOUND = wrt.relevance(torch_net(), X, 1, names=["lead pT [GeV]", "eta", "phi"])
+FEW = wrt.relevance(torch_net(), X[:3], 1)
 CLASSES = wrt.relevance(torch_net(), X, "all", outputs=["signal", "top", "W", "Z"])
 
 
@@ -28,11 +29,12 @@ def labels(axes):
     return [text.get_text() for text in axes.get_yticklabels()]
 
 
-def test_bars():
-    for order, axes in enumerate(panels(FOUND), 1):
-        table, ranked = FOUND.of(order), FOUND.ranking(order)
+@pytest.mark.parametrize("found", [FOUND, FEW], ids=["many", "few"])
+def test_bars(found):
+    for order, axes in enumerate(panels(found), 1):
+        table, ranked = found.of(order), found.ranking(order)
         bars = axes.patches
-        assert labels(axes) == [FOUND.name(index) for index in ranked]
+        assert labels(axes) == [found.name(index) for index in ranked]
         assert len(bars) == len(ranked)
         for index, bar in zip(ranked, bars, strict=True):
             assert bar.get_width() == table.mean_abs[index]
@@ -42,6 +44,7 @@ def test_bars():
         (spans,) = [c.get_segments() for c in axes.collections]
         wanted = [(max(table.abs_low[i], 0), table.abs_high[i]) for i in ranked]
         np.testing.assert_allclose([span[:, 0] for span in spans], wanted, rtol=1e-12)
+        assert found is FOUND or table.abs_low.min() < 0  # where the line ends at zero
         assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first on top
     assert {RISES, FALLS} == {"#0072b2", "#d55e00"}
 
@@ -81,6 +84,11 @@ def test_everything_is_inside_a_column_of_a_paper(result):
     assert box.y1 <= figure.get_size_inches()[1]
     sizes = [text.get_fontsize() for axes in figure.axes for text in (axes.xaxis.label, *axes.get_yticklabels())]
     assert min(sizes) >= 7
+
+
+def test_dollars():
+    result = dataclasses.replace(FOUND, names=("a $", "b $", r"$p_\mathrm{T}$"))
+    assert set(labels(panels(result)[1])) >= {r"a \$ · b \$", r"a \$ · $p_\mathrm{T}$"}
 
 
 def test_one_sample_and_given_axes():

@@ -1,5 +1,6 @@
 """Relevance of features, against NumPy over all derivatives at once, and the truth where it is known."""
 
+import importlib
 import sys
 import types
 
@@ -14,6 +15,7 @@ from wrt.analysis.moments import Running
 from wrt.errors import DtypeError, EngineNotInstalledError, InputError, OptionError, SelectionError
 from wrt.summary import FIELDS
 
+module = importlib.import_module("wrt.analysis.relevance")
 rng = np.random.default_rng(3)
 X = points(23, seed=1) * [1.0, 5.0, 0.2] + [0.0, 1.0, 2.0]
 WEIGHTS = rng.integers(1, 4, 23)
@@ -185,11 +187,14 @@ def test_bootstrap_is_seeded():
     assert np.array_equal(one.mean, other.mean)
 
 
-def test_first_order_takes_no_hessian():
+def test_first_order_takes_no_hessian(monkeypatch):
+    asked, prepare = [], module.prepare
+    monkeypatch.setattr(module, "prepare", lambda *args: asked.append(args[4]) or prepare(*args))
     x = np.abs(X)
     x[4, 1] = 0.0
     f = lambda x: (x**1.5).sum(1)  # whose second derivative is infinite at zero
     assert np.isfinite(relevance(f, x, order=1).first.mean).all()
+    assert asked == ["rows"]
     with pytest.raises(InputError, match=r"derivatives at x\[4\] .*not finite"):
         relevance(f, x, where=np.arange(23) > 2, batch_size=3)
 

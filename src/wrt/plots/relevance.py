@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 
 from wrt.errors import InputError, OptionError
-from wrt.plots.history import COLOURS, LETTER
-from wrt.plots.page import begun, line as height_of
 from wrt.plots.panels import FAINT, INK
+from wrt.plots.style import COLOURS, LETTER, PRINT, WIDTH, check_owner, given, panel, sheet
 from wrt.summary import Index, Moments, Relevance
 
-WIDTH = 3.4  # inches: a column of a paper
-RIGHT, LOWER, UPPER, BETWEEN, ROW, SPARE = 0.12, 0.42, 0.08, 0.5, 0.155, 0.08
-PRINT = 8  # points
+RIGHT, LOWER, UPPER, BETWEEN, ROW, SPARE = 0.12, 0.42, 0.28, 0.5, 0.155, 0.08  # inches
 LONGEST = {1: 24, 2: 13}  # letters of a name, by order
 RISES, FALLS = COLOURS[0], COLOURS[1]
+KINDS = ("features", "pairs of features")
 SYMBOLS = {
     "std": (r"$|\partial y/\partial x_i|\,\sigma_i$", r"$|\partial^2 y/\partial x_i\partial x_j|\,\sigma_i\sigma_j$"),
     "whiten": (r"$|\partial y/\partial z_i|$, whitened", r"$|\partial^2 y/\partial z_i\partial z_j|$, whitened"),
@@ -74,7 +72,8 @@ def relevance(
         )
     ranked = {d: result.ranking(d, output)[:top] for d in orders}
     words = {d: _words(result, ranked[d], d) for d in orders}
-    axes = _made(words, title, figure) if ax is None else _given(ax, len(ranked))
+    panels = [KINDS[d - 1] for d in orders]
+    axes = _made(words, title, figure) if ax is None else given(ax, panels, "; order=1 draws features alone")
     for one, d in zip(axes, ranked, strict=True):
         (_dots if many else _bars)(one, result.of(d, output), ranked[d], result.outputs)
         _label(one, words[d], f"mean {SYMBOLS[result.standardize][d - 1]}")
@@ -85,8 +84,7 @@ def relevance(
 def _check(result: Any, ax: Any, top: Any, title: Any, figure: Any) -> None:
     if not isinstance(result, Relevance):
         raise InputError(f"result is a {type(result).__name__}; expected what wrt.relevance returns")
-    if ax is not None and (figure is not None or title is not None):
-        raise OptionError("ax= excludes figure= and title=: axes have a figure, and a title by ax.set_title")
+    check_owner(ax, title, figure)
     if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
         raise OptionError(f"top={top!r}; expected an integer of at least 1")
 
@@ -103,28 +101,16 @@ def _shortened(name: str, longest: int) -> str:
     return name if len(name) <= longest or "$" in name else f"{name[: longest - 1]}…"
 
 
-def _given(ax: Any, count: int) -> list[Any]:
-    found = list(np.ravel(np.asarray(ax, object)))
-    if len(found) != count or not all(hasattr(one, "barh") for one in found):
-        raise InputError(f"ax= holds {len(found)} axes; expected {count}, one for each order; order=1 draws one panel")
-    return found
-
-
 def _made(words: dict[int, list[str]], title: str | None, figure: Any) -> list[Any]:
     """New axes below one another, with room for the names."""
     left = 0.16 + max(len(re.sub(r"[$\\{}]", "", word)) for own in words.values() for word in own) * LETTER * (
         PRINT - 1
     )
-    head = UPPER + 0.2 + height_of(PRINT + 1) * bool(title)
     heights = [len(own) * ROW + SPARE for own in words.values()]
-    height = head + sum(heights) + BETWEEN * (len(heights) - 1) + LOWER
-    figure = begun(figure, (WIDTH, height))
-    if title:
-        figure.text(0.05 / WIDTH, 1 - 0.05 / height, title, va="top", fontsize=PRINT + 1, color=INK)
-    tops = [head + sum(heights[:k]) + BETWEEN * k for k in range(len(heights))]
-    wide = (WIDTH - left - RIGHT) / WIDTH
-    places = zip(tops, heights, strict=True)
-    return [figure.add_axes((left / WIDTH, 1 - (top + tall) / height, wide, tall / height)) for top, tall in places]
+    figure, head = sheet(figure, UPPER + sum(heights) + BETWEEN * (len(heights) - 1) + LOWER, title)
+    tops = [head + UPPER + sum(heights[:k]) + BETWEEN * k for k in range(len(heights))]
+    wide = WIDTH - left - RIGHT
+    return [panel(figure, left, top, wide, tall) for top, tall in zip(tops, heights, strict=True)]
 
 
 def _errors(size: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
