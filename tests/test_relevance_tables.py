@@ -228,6 +228,12 @@ def test_signs_that_cancel():
     assert not trap("Signs cancel", relevance(x=np.abs(X)))
 
 
+def test_no_influence():
+    sentence = trap("No influence", relevance(lambda x: torch.stack([x[:, 0], 0 * x[:, 2]], 1), X, "all", names=NAMES))
+    assert "to 'eta', 'phi' is zero" in sentence
+    assert not trap("No influence", relevance())
+
+
 def test_scales():
     x = X * [1.0, 1e-3, 100.0]
     sentence = trap("Scales differ", relevance(x=x, names=NAMES, standardize=None))
@@ -281,7 +287,8 @@ WORDS = np.array([[1.0, "red", None], [2.0, "blue", 3.0]], object)
         ({"x": WORDS, "names": NAMES}, DtypeError, "'eta', 'phi' hold no numbers"),
         ({"x": X[0]}, InputError, r"expected a table .* x\[:, None\]"),
         ({"x": X[:0]}, InputError, r"shape \(0, 3\)"),
-        ({"x": {"a": X}}, InputError, "a dict of 1 arrays"),
+        ({"x": {"a": X}}, InputError, "a nest of 1 arrays"),
+        ({"names": 3}, OptionError, "names holds 3; expected 3"),
         ({"x": X.astype(int)}, DtypeError, "no derivative with respect to integers.*astype"),
         ({"names": ["a", "b"]}, OptionError, "names holds 2 names; expected 3"),
         ({"names": "pt"}, OptionError, "names holds 'pt'"),

@@ -58,7 +58,7 @@ def accept(x: Any, names: Sequence[str] | None) -> tuple[Any, np.ndarray, tuple[
     engine_of(x)
     leaves, structure = flatten(x)
     if not structure.is_leaf:
-        raise InputError(f"x is a {structure.kind} of {len(leaves)} arrays; expected a table of features, (N, F)")
+        raise InputError(f"x is a nest of {len(leaves)} arrays; expected one table of features, (N, F)")
     owner = registry.owner(x)
     if owner is not None and owner.is_traced(x):
         raise OptionError("relevance makes a table on the host and needs the values of x; call it outside jit and grad")
@@ -121,8 +121,8 @@ def unique(argument: str, names: Any, count: int, what: str) -> tuple[str, ...]:
     Raises:
         OptionError: another number of names, or a name that occurs twice.
     """
-    if isinstance(names, str) or len(names) != count:
-        given = repr(names) if isinstance(names, str) else f"{len(names)} names"
+    if isinstance(names, str) or not hasattr(names, "__len__") or len(names) != count:
+        given = f"{len(names)} names" if hasattr(names, "__len__") and not isinstance(names, str) else repr(names)
         raise OptionError(f"{argument} holds {given}; expected {count}, one for each {what}")
     found = tuple(map(str, names))
     twice = [name for name in dict.fromkeys(found) if found.count(name) > 1]

@@ -68,7 +68,15 @@ def of_moments(
     shown: Sequence[Moments], raw: Sequence[Moments], names: Sequence[str], outputs: Sequence[str], scale: np.ndarray
 ) -> list[str]:
     """Signs that cancel, and kinks, in what is shown and in the same per unit of each feature."""
-    return _cancelling(shown[0], names, outputs) + (_kinks(raw[0], raw[1], scale) if len(raw) > 1 else [])
+    found = _without_influence(raw[0], names) + _cancelling(shown[0], names, outputs)
+    return found + (_kinks(raw[0], raw[1], scale) if len(raw) > 1 else [])
+
+
+def _without_influence(first: Moments, names: Sequence[str]) -> list[str]:
+    idle = [name for name, size in zip(names, np.atleast_2d(first.mean_abs).max(0), strict=True) if size == 0]
+    if not idle:
+        return []
+    return [f"No influence: the derivative with respect to {listed(idle)} is zero at every sample."]
 
 
 def _cancelling(first: Moments, names: Sequence[str], outputs: Sequence[str]) -> list[str]:
