@@ -9,7 +9,7 @@ import numpy as np
 from wrt.analysis.columns import Columns, listed
 from wrt.summary import Moments
 
-CANCELS = 0.1  # |mean| / mean |.| below which signs cancel
+CANCELS = 0.2  # |mean| / mean |.| below which signs cancel
 COUNTS = 0.5  # of an equal share, from which an entry is worth a sentence
 RANGE = 100.0  # of standard deviations, beyond which raw derivatives are not compared
 CORRELATED = 0.9

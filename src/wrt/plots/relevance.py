@@ -128,7 +128,8 @@ def _bars(axes: Any, table: Moments, ranked: list[Index], _: tuple[str, ...]) ->
     errors = _errors(size, table.abs_low[where], table.abs_high[where])
     if errors is not None:
         axes.errorbar(size, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=1.5)
-    axes.plot(np.abs(mean), places, "D", color="white", markeredgecolor=INK, markeredgewidth=0.6, markersize=2.8)
+    style = {"color": "white", "markeredgecolor": INK, "markeredgewidth": 0.6, "markersize": 2.8}
+    axes.plot(np.abs(mean), places, "D", clip_on=False, zorder=4, **style)
 
 
 def _dots(axes: Any, table: Moments, ranked: list[Index], outputs: tuple[str, ...]) -> None:
