@@ -5,6 +5,7 @@ python benchmarks/second.py jax|torch|tensorflow [features ...] [--quick]
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 
@@ -65,8 +66,26 @@ def torch_ways(x):
         "wrt": lambda: (wrt.gradient(net, x), wrt.hessian(net, x)),
         "wrt.taylor, one pass": lambda: wrt.taylor(net, x),
         "vmap(hessian)": lambda: (first(x), second(x)),
+        **tayloranalysis(net, x),
     }
     return ways, {"autograd, each event": loop}
+
+
+def tayloranalysis(net, x):
+    """The library of that name, where it is installed (pip install --no-deps tayloranalysis)."""
+    try:
+        from tayloranalysis import extend_model
+    except ImportError:
+        return {}
+    import torch
+
+    class Named(torch.nn.Module):
+        def forward(self, x):
+            return net(x)
+
+    model = extend_model(Named())
+    every = [c for order in (1, 2) for c in itertools.combinations_with_replacement(range(x.shape[1]), order)]
+    return {"tayloranalysis": lambda: model.get_tc("x", {"x": x}, every)}
 
 
 def jax_ways(x):
