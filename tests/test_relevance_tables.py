@@ -75,7 +75,7 @@ def test_moments_are_those_of_all_derivatives(weights, where):
     close(shares[:, 1] / shares[:, 0], found.second.mean_abs[:, 0, 1] / found.second.mean_abs[:, 0, 0], 1e-9)
 
 
-@pytest.mark.parametrize("options", [{}, {"bootstrap": 7}, {"standardize": "whiten", "weights": WEIGHTS}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"bootstrap": 20}, {"standardize": "whiten", "weights": WEIGHTS}], ids=str)
 def test_batches_of_any_size_give_the_same(options):
     net = torch_net()
     whole = wrt.relevance(net, X, "all", **options)
@@ -200,7 +200,7 @@ def test_first_order_takes_no_hessian(monkeypatch):
 
 
 def test_a_batch_that_fails_leaves_no_trace(monkeypatch):
-    options = {"bootstrap": 5, "standardize": "whiten", "batch_size": 8}
+    options = {"bootstrap": 20, "standardize": "whiten", "batch_size": 8}
     wanted, add, calls = wrt.relevance(torch_net(), X, "all", **options), Running.add, []
 
     def failing(self, *args):
@@ -309,6 +309,7 @@ WORDS = np.array([[1.0, "red", None], [2.0, "blue", 3.0]], object)
         ({"standardize": "white"}, OptionError, "Did you mean 'whiten'"),
         ({"confidence": 95}, OptionError, "confidence=95"),
         ({"bootstrap": -1}, OptionError, "bootstrap=-1"),
+        ({"bootstrap": 5}, OptionError, "bootstrap=5; expected 0, or at least 20"),
     ],
     ids=lambda value: "",
 )

@@ -23,6 +23,7 @@ from wrt.select import Layer, Logit, Output
 from wrt.summary import FIELDS, Moments, Relevance
 
 HELD, FEWEST = 1 << 21, 1024  # numbers of a batch on the host, and its least samples
+FEWEST_DRAWS = 20  # of a bootstrap
 
 
 def relevance(
@@ -135,7 +136,10 @@ def _check_options(order: Any, standardize: Any, confidence: Any, bootstrap: Any
         )
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 < confidence < 1:
         raise OptionError(f"confidence={confidence!r}; expected a number between 0 and 1, such as 0.95")
-    check_count("bootstrap", bootstrap, 0)
+    if check_count("bootstrap", bootstrap, 0) in range(1, FEWEST_DRAWS):
+        raise OptionError(
+            f"bootstrap={bootstrap}; expected 0, or at least {FEWEST_DRAWS} for a quantile to mean something"
+        )
     check_count("seed", seed, 0)
 
 
