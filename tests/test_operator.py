@@ -11,6 +11,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from subjects import array, close, function_net, math, nets, points, tensor, truth, value
 
 import wrt
+from wrt.derive.products import Products
 from wrt.errors import InputError, OptionError, SelectionError, WrtWarning
 
 A = np.random.default_rng(3).normal(size=(4, 6))
@@ -130,6 +131,15 @@ def test_memory_changes_nothing(max_memory, matrix):
     close(jacobian.norm("fro"), np.linalg.norm(wanted, axis=(1, 2)), 1e-10)
     for order in (1, 2, np.inf):
         close(jacobian.norm(order), np.linalg.norm(wanted, order, axis=(1, 2)), 1e-10)
+
+
+def test_a_matrix_that_does_not_fit_is_never_formed(monkeypatch):
+    jacobian, asked, run = wrt.linearize(linear(A), random((2, 6)), max_memory=1), [], Products.run
+    monkeypatch.setattr(Products, "run", lambda self, what, *rest: (asked.append(what), run(self, what, *rest))[1])
+    for order in (1, np.inf, "fro"):
+        jacobian.norm(order)
+    assert len(asked) == 3 * 4
+    assert "rows" not in asked
 
 
 def test_batches_change_nothing():

@@ -185,6 +185,14 @@ def test_bad_data():
     close(found.first[0], 2 * np.array([0, 1])[:, None] * X[0, 2] + np.array([0, 1]) ** 2, 1e-10)
 
 
+def test_values_are_needed(engine, monkeypatch):
+    """Inside jit there are none."""
+    monkeypatch.setattr(type(engine), "is_traced", lambda *_: True)
+    for call in (lambda x: wrt.surface(bumpy, x), lambda x: wrt.profile(bumpy, x, 0)):
+        with pytest.raises(OptionError, match="call it outside"):
+            call(tensor(X))
+
+
 def test_a_bulk_of_one_value_has_the_range_of_all():
     x = np.zeros((200, 2))
     x[0], x[:, 1] = 5, np.arange(200)
