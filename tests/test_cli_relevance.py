@@ -2,9 +2,11 @@
 
 import csv
 import os
+import sys
 
 import keras
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 from subjects import points
@@ -96,7 +98,7 @@ def test_mistakes(here, words, said):
     assert not os.path.exists("out")
 
 
-def test_tables(here):
+def test_tables(here, monkeypatch):
     (here / "bare.csv").write_text("1\t2\n3\t4\n")
     (here / "one.csv").write_text("a\n1\n")
     np.save("table.npy", X)
@@ -107,6 +109,13 @@ def test_tables(here):
     assert np.array_equal(read_table("two.npz", "b")["x0"], X[:, 0])
     with pytest.raises(FileError, match="holds 2 arrays"):
         read_table("two.npz")
-    (here / "events.parquet").write_text("PAR1")
+    pandas.DataFrame(X, columns=NAMES).to_parquet("events.parquet")
+    assert {name: column.tolist() for name, column in read_table("events.parquet").items()} == {
+        name: column.tolist() for name, column in zip(NAMES, X.T, strict=True)
+    }
+    (here / "broken.parquet").write_text("PAR1")
+    with pytest.raises(FileError, match="cannot be read as Parquet"):
+        read_table("broken.parquet")
+    monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(EngineNotInstalledError, match="needs pandas and pyarrow"):
         read_table("events.parquet")

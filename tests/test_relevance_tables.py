@@ -2,9 +2,9 @@
 
 import importlib
 import sys
-import types
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from scipy import stats
@@ -328,35 +328,19 @@ def test_rows_that_do_not_count_may_be_bad():
     assert constant.scale[1] == 0
 
 
-class Column(np.ndarray):
-    """What is asked of a column of pandas."""
-
-    def isna(self):
-        return np.isnan(self)
-
-    def to_numpy(self, dtype, na_value):
-        return np.asarray(self, dtype)
-
-
-class Frame(dict):
-    """What is asked of a data frame."""
-
-    @property
-    def columns(self):
-        return list(self)
-
-    @property
-    def dtypes(self):
-        return [column.dtype for column in self.values()]
-
-
 def test_data_frames():
-    frame = Frame(pt=X[:, 0].view(Column), eta=(WEIGHTS + 0).view(Column), phi=X[:, 2])
-    found = wrt.relevance(torch_net(), frame, 1)
+    frame = pandas.DataFrame({"pt": X[:, 0], "eta": pandas.array(WEIGHTS, dtype="Int64"), "phi": X[:, 2]})
+    found = wrt.relevance(torch_net(), frame, 1, where=frame.pt > 0)
     assert found.names == ("pt", "eta", "phi")
-    same(found, wrt.relevance(torch_net(), np.column_stack([X[:, 0], WEIGHTS, X[:, 2]]), 1))
-    with pytest.raises(DtypeError, match="'eta' holds no numbers"):
-        wrt.relevance(torch_net(), Frame(frame, eta=np.array(["a"] * 23, object)), 1)
+    values = np.column_stack([X[:, 0], WEIGHTS, X[:, 2]])
+    same(found, wrt.relevance(torch_net(), values[values[:, 0] > 0], 1))
+    for column in (["a"] * 23, pandas.Categorical(["a"] * 23), pandas.date_range("2020-01-01", periods=23)):
+        with pytest.raises(DtypeError, match="'eta' holds no numbers"):
+            wrt.relevance(torch_net(), frame.assign(eta=column), 1)
+    with pytest.raises(InputError, match="23 samples are missing"):
+        wrt.relevance(torch_net(), frame.assign(eta=pandas.array([None] * 23, dtype="Int64")), 1)
+    with pytest.raises(InputError, match="'eta' is there more than once"):
+        wrt.relevance(torch_net(), frame.rename(columns={"pt": "eta"}), 1)
 
 
 def test_what_comes_out(monkeypatch):
@@ -371,17 +355,13 @@ def test_what_comes_out(monkeypatch):
     sizes = [r["mean_abs"] for r in rows if (r["order"], r["output"]) == (2, "top")]
     assert sizes == sorted(sizes, reverse=True)
 
-    pandas, xarray = types.ModuleType("pandas"), types.ModuleType("xarray")
-    pandas.DataFrame, xarray.Dataset = (lambda rows: ("frame", rows)), (lambda *parts: parts)
-    monkeypatch.setitem(sys.modules, "pandas", pandas)
-    monkeypatch.setitem(sys.modules, "xarray", xarray)
-    assert found.to_pandas() == ("frame", rows)
-    arrays, axes, notes = found.to_xarray()
-    for dims, values in arrays.values():
-        assert values.shape == tuple(len(axes[dim]) for dim in dims)
-    assert arrays["second_rms"] == (("output", "feature", "feature_2"), found.second.rms)
-    assert axes["output"] == ["signal", "top"]
-    assert notes["samples"] == 23
+    pandas.testing.assert_frame_equal(found.to_pandas(), pandas.DataFrame(rows))
+    data = found.to_xarray()
+    assert data.sizes == {"output": 2, "feature": 3, "feature_2": 3}
+    for field in FIELDS:
+        np.testing.assert_array_equal(data[f"second_{field}"], getattr(found.second, field))
+    assert data.first_mean.sel(output="top", feature="<eta>").item() == found.first.mean[1, 1]
+    assert data.attrs["samples"] == 23
     for name in ("pandas", "xarray"):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(EngineNotInstalledError, match=r"pip install 'wrt\[tables\]'"):

@@ -75,6 +75,10 @@ def accept(x: Any, names: Sequence[str] | None) -> tuple[Any, np.ndarray, tuple[
 
 def _of_frame(frame: Any) -> np.ndarray:
     """The columns of a data frame as one array, missing values as NaN."""
+    titles = list(map(str, frame.columns))
+    twice = sorted({name for name in titles if titles.count(name) > 1})
+    if twice:
+        raise InputError(f"x: the column {listed(twice)} is there more than once; name the columns apart")
     columns = [(str(name), frame[name]) for name in frame.columns]
     words = {name: str(column.dtype) for name, column in columns if getattr(column.dtype, "kind", "f") not in "fiub"}
     if words:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wrt.errors import EngineNotInstalledError, FileError, suggest
+from wrt.errors import EngineNotInstalledError, FileError, reason, suggest
 from wrt.io.files import Path_, check_content, read_arrays
 
 MISSING = {"", "na", "nan", "n/a", "null", "none", "-"}
@@ -96,6 +96,8 @@ def _read_parquet(path: Path) -> dict[str, Any]:
         frame = importlib.import_module("pandas").read_parquet(path)
     except ImportError as error:
         raise EngineNotInstalledError(
-            f"{path}: reading .parquet needs pandas and pyarrow: pip install 'wrt[tables]' pyarrow"
+            f"{path}: reading .parquet needs pandas and pyarrow: pip install 'wrt[tables]'"
         ) from error
+    except (ValueError, OSError) as error:  # pyarrow's own errors are of these kinds
+        raise FileError(f"{path}: cannot be read as Parquet ({reason(error)})") from error
     return {str(name): frame[name].to_numpy() for name in frame.columns}
