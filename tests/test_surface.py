@@ -82,6 +82,19 @@ def test_a_network_on_the_range_of_the_data(make):
     assert (flat.first, flat.second, flat.order) == (None, None, 0)
 
 
+def test_points_outside_the_data_are_said():
+    product = lambda x: x[:, 0] * x[:, 1]
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.25, 0.25]])  # a triangle
+    given = {"order": 0, "grid": 5, "names": ["a", "b"]}
+    found = wrt.surface(product, corners, range=(0, 1), **given)
+    a, b = np.meshgrid(*found.axes, indexing="ij")
+    np.testing.assert_array_equal(found.outside, a + b > 1 + 1e-6)
+    assert "; 40% of the plane is outside the data" in repr(found)
+    assert "outside" not in repr(wrt.surface(product, corners, range=(0.1, 0.3), **given))
+    line = wrt.surface(product, corners[[0, 1]] + [[0, 0], [0, 1]], range=(0, 1), **given)
+    assert line.outside.all()
+
+
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("kind", DATA)
 def test_profile_of_a_cubic(kind, order):

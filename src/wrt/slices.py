@@ -37,8 +37,23 @@ class Surface:
     def order(self) -> int:
         return 0 if self.first is None else 1 if self.second is None else 2
 
+    @property
+    def outside(self) -> np.ndarray:
+        """Which points lie outside the convex hull of the data, `(G, G)`: what is seen there is extrapolated."""
+        from scipy.spatial import ConvexHull, QhullError
+
+        points = np.stack(np.meshgrid(*self.axes, indexing="ij"), -1)
+        try:
+            sides = ConvexHull(self.data).equations
+        except (QhullError, ValueError):  # fewer than three rows, or rows on a line
+            return np.ones(points.shape[:2], bool)
+        gaps = points @ sides[:, :2].T + sides[:, 2]
+        return np.asarray((gaps > 1e-9 * np.ptp(self.data)).any(-1))
+
     def __repr__(self) -> str:
         (a, b), (first, second) = self.names, self.axes
+        share = self.outside.mean()
+        far = f"; {share:.0%} of the plane is outside the data, where derivatives are extrapolated" if share else ""
         ways = {
             "median": "other features at their medians",
             "values": "other features held",
@@ -46,7 +61,7 @@ class Surface:
         }
         return (
             f"Surface: order {self.order}, {len(first)} x {len(second)} points, {a} from {first[0]:.4g} to "
-            f"{first[-1]:.4g}, {b} from {second[0]:.4g} to {second[-1]:.4g}, {ways[self.others]}"
+            f"{first[-1]:.4g}, {b} from {second[0]:.4g} to {second[-1]:.4g}, {ways[self.others]}{far}"
         )
 
 
