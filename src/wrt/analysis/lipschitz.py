@@ -53,8 +53,9 @@ def lipschitz(
     Example:
         >>> import numpy as np, wrt
         >>> A = np.array([[1.0, 2.0], [0.0, 3.0]])
-        >>> [wrt.lipschitz(lambda x: x @ A.T, np.ones((1, 2)), norm=p).values.round(3).item() for p in (1, 2, np.inf)]
-        [5.0, 3.65, 3.0]
+        >>> f = lambda x: x @ A.T
+        >>> print(*(wrt.lipschitz(f, np.ones((1, 2)), norm=p).values.round(3).item() for p in (1, 2, np.inf)))
+        5.0 3.65 3.0
 
     Source: Weng et al., Evaluating the robustness of neural networks, arXiv:1801.10578, section 3 (CLEVER samples
     norms of gradients).

@@ -60,8 +60,8 @@ def relevance(
         >>> import numpy as np, wrt
         >>> x = np.random.default_rng(0).normal(size=(50, 2))
         >>> found = wrt.relevance(lambda x: x[:, 0] * x[:, 1], x, names=["pt", "eta"])
-        >>> [label.get_text() for label in wrt.plots.relevance(found).axes[1].get_yticklabels()]
-        ['pt · eta', 'pt²', 'eta²']
+        >>> print(*(label.get_text() for label in wrt.plots.relevance(found).axes[1].get_yticklabels()), sep=", ")
+        pt · eta, pt², eta²
     """
     _check(result, ax, top, title, figure)
     orders = range(1, result.order + 1) if order is None else [order]

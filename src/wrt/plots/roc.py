@@ -73,8 +73,8 @@ def roc(
         >>> import wrt
         >>> scores = {"pt": [1.0, 2.0, 3.0, 4.0], "eta": [4.0, 1.0, 3.0, 2.0]}
         >>> axes = wrt.plots.roc(scores, [0, 0, 1, 1]).axes[0]
-        >>> [text.get_text() for text in axes.get_legend().get_texts()]
-        ['pt  1.000', 'eta  0.500']
+        >>> print(*(text.get_text() for text in axes.get_legend().get_texts()))
+        pt  1.000 eta  0.500
 
     Source: Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 27 (2006).
     """

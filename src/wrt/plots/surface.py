@@ -60,8 +60,8 @@ def surface(
         >>> import numpy as np, wrt
         >>> x = np.random.default_rng(0).normal(size=(200, 2))
         >>> found = wrt.surface(lambda x: x[:, 0] * x[:, 1], x, order=1, grid=5, names=["pt [GeV]", "eta"])
-        >>> [axes.get_title() for axes in wrt.plots.surface(found).axes[:3]]
-        ['output', '∂y/∂pt', '∂y/∂eta']
+        >>> print(*(axes.get_title() for axes in wrt.plots.surface(found).axes[:3]))
+        output ∂y/∂pt ∂y/∂eta
     """
     if not isinstance(result, Surface):
         raise InputError(f"result is a {type(result).__name__}; expected what wrt.surface returns")
