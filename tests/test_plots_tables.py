@@ -1,6 +1,9 @@
 """Pictures of tables of features, by their content: every number where it belongs, and readable."""
 
+import doctest
+import importlib
 import itertools
+import pkgutil
 import sys
 
 import numpy as np
@@ -436,3 +439,8 @@ def test_spectrum():
     for wrong in (values[0], values[:0], -values, values * np.nan, values * 0):
         with pytest.raises(InputError, match="singular values"):
             plots.spectrum(wrong)
+
+
+@pytest.mark.parametrize("name", [found.name for found in pkgutil.iter_modules(plots.__path__)])
+def test_examples_in_docstrings(name):
+    assert doctest.testmod(importlib.import_module(f"wrt.plots.{name}")).failed == 0

@@ -59,9 +59,9 @@ def relevance(
     Example:
         >>> import numpy as np, wrt
         >>> x = np.random.default_rng(0).normal(size=(50, 2))
-        >>> found = wrt.relevance(lambda x: x[:, 0] * x[:, 1], x, names=["pt", "eta"])
+        >>> found = wrt.relevance(lambda x: x[:, 0] * x[:, 1] + x[:, 0] ** 2, x, names=["pt", "eta"])
         >>> print(*(label.get_text() for label in wrt.plots.relevance(found).axes[1].get_yticklabels()), sep=", ")
-        pt · eta, pt², eta²
+        pt², pt · eta, eta²
     """
     _check(result, ax, top, title, figure)
     orders = range(1, result.order + 1) if order is None else [order]

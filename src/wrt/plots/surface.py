@@ -132,12 +132,10 @@ def _made(result: Surface, contours: bool, title: str | None, figure: Any) -> li
     height = down * (UPPER + tall) + LOWER + below
     figure, head = sheet(figure, height, title)
     figure.text(0.05 / WIDTH, 0.04 / (height + head), note, fontsize=PRINT - 1, color="0.4", linespacing=1.1)
-    found = []
-    for row, column in places:
-        left = LEFT + column * (wide + BESIDE + BETWEEN)
-        top = head + UPPER + row * (tall + UPPER)
-        found.append((panel(figure, left, top, wide, tall), panel(figure, left + wide + 0.05, top, BAR, tall)))
-    return found
+    corners = [(LEFT + j * (wide + BESIDE + BETWEEN), head + UPPER + i * (tall + UPPER)) for i, j in places]
+    panels = [panel(figure, left, top, wide, tall) for left, top in corners]
+    bars = [panel(figure, left + wide + 0.05, top, BAR, tall) for left, top in corners]
+    return list(zip(panels, bars, strict=True))
 
 
 def _note(result: Surface, contours: bool) -> str:
