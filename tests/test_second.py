@@ -11,6 +11,7 @@ from keras import layers as L
 from subjects import array, close, function_net, keras_net, keras_tolerance, points, scenario, tensor, torch_net
 
 import wrt
+from wrt.derive.choose import Request
 from wrt.derive.job import Options, prepare
 from wrt.errors import DtypeError, InputError, NonFiniteWarning, OptionError, SaturationWarning, SelectionError
 
@@ -270,3 +271,18 @@ def test_bad_input():
     torch.nn.init.constant_(sure[0].bias, 50.0)
     with pytest.warns(SaturationWarning, match="wrt.logit"):
         wrt.hessian(sure, x)
+
+
+if ENGINE == "jax":
+
+    def test_the_push_that_counts_is_that_of_the_gradient():
+        """A function with a pull of its own has no push, but its gradient has one."""
+        import jax
+
+        cube = jax.custom_vjp(lambda x: x**3)
+        cube.defvjp(lambda x: (x**3, x), lambda x, u: (3 * x**2 * u,))
+        x = tensor(points(4))
+        job = prepare(lambda x: cube(x).sum(-1), x, None, None, "hessian", Options(Request(mode="forward"), False))
+        assert job.recipe.plan.mode == "forward", str(job.recipe.plan)
+        found = wrt.hessian(lambda x: cube(x).sum(-1), x, mode="forward")
+        close(found, np.einsum("ni,ij->nij", 6 * points(4), np.eye(3)), 1e-12)
