@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive.inputs import engine_of
+from wrt.derive.inputs import engine_of, with_values
 from wrt.engines import registry
 from wrt.errors import DtypeError, InputError, OptionError
 from wrt.trees import flatten
@@ -44,8 +44,8 @@ def listed(names: Sequence[str]) -> str:
     return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
 
 
-def accept(x: Any, names: Sequence[str] | None) -> tuple[Any, np.ndarray, tuple[str, ...]]:
-    """`x` as models take it, its values on the host, and the names of its columns.
+def accept(x: Any, names: Sequence[str] | None, what: str) -> tuple[Any, np.ndarray, tuple[str, ...]]:
+    """`x` as models take it, its values on the host, and the names of its columns; `what` asks for them.
 
     Raises:
         InputError: not `(N, F)`, or without rows or columns.
@@ -58,14 +58,16 @@ def accept(x: Any, names: Sequence[str] | None) -> tuple[Any, np.ndarray, tuple[
     engine_of(x)
     leaves, structure = flatten(x)
     if not structure.is_leaf:
-        raise InputError(f"x is a nest of {len(leaves)} arrays; expected one table of features, (N, F)")
+        raise InputError(
+            f"{what}: x is a nest of {len(leaves)} arrays; expected one table (N, F): give a function of one array, "
+            "lambda x: model([x[:, :5], x[:, 5:]]), and the columns side by side"
+        )
     owner = registry.owner(x)
-    if owner is not None and owner.is_traced(x):
-        raise OptionError("relevance makes a table on the host and needs the values of x; call it outside jit and grad")
-    x = x if owner is None else owner.detach(x)
+    x = with_values(x, what)
     host = registry.host(x)
     if host.ndim != 2 or not host.size:
-        way = "; one column is x[:, None]" if host.ndim == 1 else ""
+        flatten_it = "; flatten it, x.reshape(len(x), -1), and give a function that brings it back to its shape"
+        way = "; one column is x[:, None]" if host.ndim == 1 else flatten_it if host.ndim > 2 else ""
         raise InputError(f"x has shape {host.shape}; expected a table of N samples and F features, (N, F){way}")
     titles = _titles(names, host.shape[1])
     if owner is None:

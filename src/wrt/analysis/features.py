@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,10 @@ from wrt.derive import target as targets
 from wrt.derive.first import check_scalar, gradient_of
 from wrt.derive.inputs import engine_of
 from wrt.derive.job import Options, prepare
-from wrt.derive.second import hvp
+from wrt.derive.second import hvp_of
 from wrt.derive.values import outputs_of
 from wrt.engines import registry
 from wrt.errors import InputError, OptionError, SelectionError, suggest
-from wrt.trees import flatten
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ class Table:
             InputError: not `(N, F)`, empty, or not finite.
             OptionError: not one name for each feature, or `x` without values.
         """
-        _check_form(x, what)
-        x, values, titles = columns.accept(x, names)
+        x, values, titles = columns.accept(x, names, what)
         values = values.astype(float)
         bad = int((~np.isfinite(values)).any(1).sum())
         if bad:
@@ -73,27 +72,6 @@ class Table:
         return engine.asarray(values, dtype, self.x) if engine else values.astype(dtype)
 
 
-def _check_form(x: Any, what: str) -> None:
-    """Nests, images and tensors without values, each with its way out."""
-    leaves, structure = flatten(x)
-    if not structure.is_leaf:
-        raise InputError(
-            f"{what}: x holds {len(leaves)} arrays; expected one table (N, F): give a function of one array, "
-            "lambda x: model([x[:, :5], x[:, 5:]]), and the columns side by side"
-        )
-    owner = registry.owner(x)
-    if owner is not None and owner.is_traced(x):
-        raise OptionError(
-            f"{what} makes a table on the host and needs the values of x, which a transformation (jit, grad, vmap, "
-            "tf.function) hides; call it outside"
-        )
-    if len(getattr(x, "shape", ())) > 2:
-        raise InputError(
-            f"{what}: x has shape {tuple(x.shape)}; expected a table (N, F) of features: flatten it, "
-            "x.reshape(len(x), -1), and give a function that brings it back to the shape of the model"
-        )
-
-
 @dataclass(frozen=True)
 class Scalar:
     """One number per row, and its derivatives with respect to single features; on the host, in float64."""
@@ -125,17 +103,8 @@ class Scalar:
 
     def bends(self, x: Any, feature: int, features: Sequence[int]) -> np.ndarray:
         """`(k, R)` derivatives with respect to one feature and then to each of some."""
-        request = self.options.request
-        found = hvp(
-            self.model,
-            x,
-            _direction(x, feature),
-            self.of,
-            batch_size=request.batch_size,
-            max_memory=request.max_memory,
-            compile=request.compile,
-            progress=self.options.progress,
-        )
+        options = dataclasses.replace(self.options, with_output=False)
+        found = hvp_of(self.model, x, _direction(x, feature), self.of, None, options)
         return _rows(found)[:, list(features)].T
 
 
@@ -164,3 +133,13 @@ def need_no_labels(of: Any, what: str) -> None:
     """
     if targets.parse(of).labels is not None:
         raise SelectionError(f"{what}: of= holds a label for every sample, and other points have none; give one unit")
+
+
+def check_order(order: Any) -> None:
+    """The order of derivatives with respect to single features.
+
+    Raises:
+        OptionError: neither 0, 1 nor 2.
+    """
+    if isinstance(order, bool) or order not in (0, 1, 2):
+        raise OptionError(f"order={order!r}; expected 0, 1 or 2")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from wrt.analysis.features import Scalar, Table
-from wrt.derive.choose import Request, check_count
-from wrt.derive.job import Options
-from wrt.errors import InputError, NonFiniteWarning, OptionError
+from wrt.analysis.features import Scalar, Table, check_order
+from wrt.derive.choose import check_count
+from wrt.derive.first import options_from
+from wrt.errors import InputError, NonFiniteWarning
 from wrt.slices import Profile
 
 FEWEST = 2  # samples in a bin, so that its mean has an error
@@ -66,8 +67,8 @@ def profile(
         >>> found.counts
         array([25, 25, 25, 25])
     """
-    if isinstance(order, bool) or order not in (0, 1, 2):
-        raise OptionError(f"order={order!r}; expected 0, 1 or 2")
+    check_order(order)
+    options = dataclasses.replace(options_from(locals()), with_output=True)
     table = Table.of(x, names, "profile")
     number, count = table.number(feature), check_count("bins", bins)
     column = table.values[:, number]
@@ -76,9 +77,6 @@ def profile(
             f"feature {table.names[number]!r} is {column[0] + 0:g} in all {len(column)} rows of x; there is nothing to "
             "draw a derivative against"
         )
-    options = Options(
-        Request(batch_size=batch_size, max_memory=max_memory, compile=compile), progress, with_output=True
-    )
     scalar = Scalar(model, of, options)
     rows = table.rows(table.values)
     scalar.check(rows, "profile")

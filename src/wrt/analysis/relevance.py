@@ -101,7 +101,7 @@ def relevance(
     """
     _check_options(order, standardize, confidence, bootstrap, seed)
     given = options_from(locals())
-    x, host, titles = tabular.accept(x, names)
+    x, host, titles = tabular.accept(x, names, "relevance")
     rows, weight = tabular.rows_of(where, weights, len(host))
     described = tabular.describe(host, rows, weight, titles)
     _check_scales(described, titles, standardize, len(weight))

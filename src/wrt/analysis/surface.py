@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
@@ -9,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from wrt.analysis.features import Scalar, Table, need_no_labels
-from wrt.derive.choose import Request, check_count
-from wrt.derive.job import Options
+from wrt.analysis.features import Scalar, Table, check_order, need_no_labels
+from wrt.derive.choose import check_count
+from wrt.derive.first import options_from
 from wrt.errors import InputError, NonFiniteWarning, OptionError, SelectionError
 from wrt.progress import progress_bar
 from wrt.slices import Surface
@@ -82,8 +83,8 @@ def surface(
 
     Source: Friedman, Greedy function approximation, Annals of Statistics 29 (2001), section 8 (the mean).
     """
-    if isinstance(order, bool) or order not in (0, 1, 2):
-        raise OptionError(f"order={order!r}; expected 0, 1 or 2")
+    check_order(order)
+    options = dataclasses.replace(options_from(locals()), progress=False, with_output=True)
     check_count("grid", grid, 2)
     check_count("rows", rows)
     need_no_labels(of, "surface")
@@ -91,7 +92,6 @@ def surface(
     pair = _pair(table, features)
     axes = [np.linspace(*ends, grid) for ends in _ranges(table, pair, range)]
     base = _base(table, others, rows, seed)
-    options = Options(Request(batch_size=batch_size, max_memory=max_memory, compile=compile), False, with_output=True)
     scalar = Scalar(model, of, options)
     scalar.check(table.rows(base[:1]), "surface")
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)

@@ -12,7 +12,7 @@ import numpy as np
 from wrt.engines import registry
 from wrt.engines.base import Array, Engine
 from wrt.engines.network import InputSpec, Network, Site
-from wrt.errors import DtypeError, InputError, NonFiniteWarning, SelectionError, suggest
+from wrt.errors import DtypeError, InputError, NonFiniteWarning, OptionError, SelectionError, suggest
 from wrt.select import Layer
 from wrt.trees import LEAF, Path, Structure, flatten, path_name
 
@@ -243,3 +243,20 @@ def warn_not_finite(inputs: Inputs) -> None:
                 NonFiniteWarning,
                 stacklevel=5,
             )
+
+
+def with_values(leaf: Any, what: str, way: str = "") -> Any:
+    """An array that has values now, without its graph, for what is made on the host.
+
+    Raises:
+        OptionError: inside a transformation, which hides the values; `way` is another way out.
+    """
+    owner = registry.owner(leaf)
+    if owner is None:
+        return leaf
+    if owner.is_traced(leaf):
+        raise OptionError(
+            f"{what} makes a table on the host and needs the values of x, which a transformation (jit, grad, vmap, "
+            f"tf.function) hides; call it outside{way}"
+        )
+    return owner.detach(leaf)

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from wrt.derive.first import answer, check_scalar, options_from, squeezed, warn_saturated, with_outputs
-from wrt.derive.job import Job, prepare, with_extra
+from wrt.derive.job import Job, Options, prepare, with_extra
 from wrt.derive.run import Result, run
 from wrt.engines import registry
 from wrt.errors import OptionError
@@ -120,7 +120,12 @@ def hvp(
 
     Source: Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994).
     """
-    job = prepare(model, x, of, wrt, "hvp", options_from(locals()))
+    return hvp_of(model, x, v, of, wrt, options_from(locals()))
+
+
+def hvp_of(model: Any, x: Any, v: Any, of: Any, wrt: Any, options: Options) -> Any:
+    """`hvp`, given its options as one object."""
+    job = prepare(model, x, of, wrt, "hvp", options)
     check_scalar(job, of, "hvp")
     job = with_extra(job, v, "v", job.recipe.shapes.ins, job.recipe.problem.wrt.structure)
     return answer(job, squeezed(job, of, run(job)))

@@ -11,10 +11,10 @@ import numpy as np
 
 from wrt.derive.choose import check_count, free_host_memory
 from wrt.derive.first import check_scalar, gradient_of, options_from, squeezed, warn_saturated
+from wrt.derive.inputs import with_values
 from wrt.derive.job import Job, Options, prepare
 from wrt.derive.run import Result, run
 from wrt.derive.slope import sorted_tuples
-from wrt.engines import registry
 from wrt.engines.base import Engine
 from wrt.errors import OptionError, SelectionError
 from wrt.results import Taylor
@@ -78,7 +78,7 @@ def taylor(
     _check_order(order)
     given = options_from(locals())
     what = "rows" if order == 1 else f"taylor {order}"
-    x = _without_graph(x)
+    x = map_leaves(lambda leaf: with_values(leaf, "taylor", ", or use wrt.gradient and wrt.hessian here"), x)
     job = prepare(model, x, of, wrt, what, given)
     check_scalar(job, of, "taylor")
     _check_one(job)
@@ -94,19 +94,6 @@ def taylor(
 def _check_order(order: Any) -> None:
     if check_count("order", order) > HIGHEST:
         raise OptionError(f"order={order!r}; expected 1 to {HIGHEST}")
-
-
-def _without_graph(x: Any) -> Any:
-    def detached(leaf: Any) -> Any:
-        owner = registry.owner(leaf)
-        if owner is not None and owner.is_traced(leaf):
-            raise OptionError(
-                "taylor makes a table on the host and needs the values of x, which a transformation (jit, grad, vmap, "
-                "tf.function) hides; call it outside, or use wrt.gradient and wrt.hessian here"
-            )
-        return owner.detach(leaf) if owner else leaf
-
-    return map_leaves(detached, x)
 
 
 def _check_one(job: Job) -> None:
