@@ -43,6 +43,14 @@ def engine():
     return registry.engine(ENGINE)
 
 
+@pytest.fixture
+def compilations(engine, monkeypatch):
+    """The programs that the engine has been given to compile since."""
+    made, compile_ = [], engine.compile
+    monkeypatch.setattr(engine, "compile", lambda f: made.append(f) or compile_(f))
+    return made
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     keras.utils.set_random_seed(7)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,22 +13,21 @@ import numpy as np
 from wrt import rules
 from wrt.derive import inputs as inp, losses, target as targets
 from wrt.derive.choose import Plan, Request, Sizes, choose, resized
-from wrt.derive.compress import Sweep, compress
 from wrt.derive.inputs import Inputs
 from wrt.derive.problem import PROBE, Problem, Shapes, diff_of, inspect
-from wrt.derive.slope import bend, slopes, turns
+from wrt.derive.programs import ORDERS, Known, Programs, choice_of, derivative, form, trace_of
+from wrt.derive.slope import slopes
 from wrt.derive.target import Target
 from wrt.engines import adapt, registry
-from wrt.engines.base import Array, Arrays, Engine, Function
+from wrt.engines.base import Array, Arrays, Engine, Trace
 from wrt.engines.identity import identity
-from wrt.engines.network import Adapted
+from wrt.engines.network import Adapted, Bounded, Network
 from wrt.errors import InputError, OptionError
 from wrt.rules import Rule
 from wrt.select import Loss
 from wrt.trees import Structure, flatten, unflatten
 
 OPEN = 32  # a size for what a traced tensor leaves open
-ORDERS = {"hessian": 2, "diagonal": 2, "hvp": 2, "taylor 2": 2, "taylor 3": 3, "taylor 4": 4}  # of what is no Jacobian
 GRADIENT = 3  # a gradient's intermediate values, as a multiple of those of a forward pass
 
 
@@ -50,11 +48,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that is kept between calls: shapes, plan and compiled program; no weights, no data."""
+    """What is known of a question, and what it is asked about now; `program` is what `run` calls."""
 
     problem: Problem
     shapes: Shapes
     plan: Plan
+    programs: Programs
     program: Callable[..., Any]
 
 
@@ -73,6 +72,8 @@ class Job:
     options: Options
     labels: Array | None
     remember: Callable[[Recipe], None]  # for the next call of this kind
+    trace: Trace | None = None  # what the function computes now, where compiled programs may hold what it has read
+    current: dict[Any, Any] = field(default_factory=dict)  # what its function computes now, found once for each program
     extra: tuple[Array, ...] = ()
     reduce: Callable[[Any], Any] | None = None  # what becomes of each batch's Result
 
@@ -108,14 +109,114 @@ def prepare(model: Any, x: Any, of: Any, wrt: Any, what: str, options: Options) 
     request = _request(options, ruled)
     way = options.training, options.with_values, options.affine, tuple((name, identity(rule)) for name, rule in ruled)
     question = (target.key, chosen, inputs.signature, way, network.fingerprint())
-    key = (question, what, request, graph)
-    recipe = adapted.cache.get(key)
-    if recipe is None:
-        recipe = adapted.cache[key] = _recipe(adapted, problem, inputs, question, what, request, graph)
-    if network.batch is None:  # the recipe may come from a call with fewer samples
-        recipe = dataclasses.replace(recipe, plan=resized(recipe.plan, inputs.samples, options.request))
-    labels = _labels(recipe, target)
-    return Job(adapted, inputs, recipe, what, options, labels, functools.partial(adapted.cache.__setitem__, key))
+    ask = Ask(adapted, problem, inputs, target, question, what, request, graph)
+    known, trace, place = _known(ask)
+    first = None if trace is None else form(ask.first(known.plan))
+    program = derivative(problem, known, trace, first, what, graph)
+    recipe = Recipe(problem, known.shapes, known.plan, known.programs, program)
+    return Job(adapted, inputs, recipe, what, options, _labels(recipe, target), place, trace)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question, checked, before anything is known of it."""
+
+    adapted: Adapted
+    problem: Problem
+    inputs: Inputs
+    target: Target
+    question: Hashable
+    what: str
+    request: Request
+    graph: bool
+
+    @property
+    def key(self) -> Hashable:
+        return self.question, self.what, self.request, self.graph
+
+    @property
+    def engine(self) -> Engine:
+        return self.adapted.network.engine
+
+    def resized(self, plan: Plan) -> Plan:
+        """The plan of a call with other numbers of samples, for these."""
+        fixed = self.adapted.network.batch
+        return plan if fixed is not None else resized(plan, self.inputs.samples, self.request)
+
+    def first(self, plan: Plan) -> tuple[Arrays, Array | None]:
+        """What stands for the leaves and labels of the first batch."""
+        count, spec = self.count(plan), self.engine.spec
+        kinds = zip(self.inputs.leaves, self.inputs.dtypes, strict=True)
+        labels = self.target.labels
+        leaves = [spec((count, *leaf.shape[1:]), dtype) for leaf, dtype in kinds]
+        return leaves, None if labels is None else spec((count, *labels.shape[1:]), dtype_of(labels))
+
+    def count(self, plan: Plan) -> int | None:
+        """Samples of the first batch."""
+        samples, leaves = self.inputs.samples, self.inputs.leaves
+        if self.inputs.host:
+            count = min(plan.batch, max(samples or 0, 1))
+            return padded(self.adapted.network, plan, count) or count
+        whole = self.graph or any(map(self.engine.is_traced, leaves))
+        if samples is None or (whole and self.request.batch_size is None):
+            return samples
+        return max(min(samples, plan.batch), 1)
+
+
+def dtype_of(value: Array) -> str:
+    """The name of its dtype, of a tensor or on the host."""
+    owner = registry.owner(value)
+    return owner.dtype(value) if owner else str(value.dtype)
+
+
+def padded(network: Network, plan: Plan, count: int) -> int | None:
+    """Samples to fill up to, where every number is compiled anew: one in eight of each power of two."""
+    if network.batch is not None:
+        return network.batch
+    if not (network.engine.capabilities.static_batch and plan.compiled):
+        return None
+    step = 1 << max(count.bit_length() - 4, 0)
+    return -(-count // step) * step
+
+
+def _known(ask: Ask) -> tuple[Known, Trace | None, Callable[[Recipe], None]]:
+    """What is known of the question, found or made, and where to put what is learnt of it."""
+    cache, key = ask.adapted.cache, ask.key
+    follow = _follower(ask)
+    if follow is None:
+        known = cache.get(key)
+        if known is None:
+            known = cache[key] = _learn(ask)
+        return replace(known, plan=ask.resized(known.plan)), None, _remember(cache, key)
+    versions = cache.get(key)
+    if versions is None:
+        versions = cache[key] = Bounded()
+    latest = next(reversed(versions.values()), None)
+    trace = None if latest is None else follow(latest)
+    known = None if trace is None else versions.get(trace.key)
+    if trace is None or known is None:  # of a function that computes something else than at any call before
+        known = _learn(ask)
+        trace = follow(known)
+        versions[trace.key] = known
+    return replace(known, plan=ask.resized(known.plan)), trace, _remember(versions, trace.key)
+
+
+def _remember(cache: dict[Any, Any], key: Hashable) -> Callable[[Recipe], None]:
+    return lambda recipe: cache.__setitem__(key, Known(recipe.shapes, recipe.plan, recipe.programs))
+
+
+def _follower(ask: Ask) -> Callable[[Known], Trace] | None:
+    """How to find out what the function computes now; `None` where the question shows it, or nothing is compiled."""
+    network, problem = ask.adapted.network, ask.problem
+    if not ask.engine.capabilities.traces or not (network.follows or problem.target.calls):
+        return None
+
+    def follow(known: Known) -> Trace:
+        leaves, labels = ask.first(ask.resized(known.plan))
+        trace = None if network.follows else choice_of(problem, known.shapes, leaves[0].shape[0], labels)
+        return trace or trace_of(problem, known.shapes, ask.adapted.state(False), leaves, labels)
+
+    return follow
 
 
 def _request(options: Options, ruled: rules.Rules) -> Request:
@@ -125,25 +226,26 @@ def _request(options: Options, ruled: rules.Rules) -> Request:
     return dataclasses.replace(options.request, mode="reverse") if ruled else options.request
 
 
-def _recipe(
-    adapted: Adapted, problem: Problem, inputs: Inputs, question: Hashable, what: str, request: Request, graph: bool
-) -> Recipe:
-    network, engine = adapted.network, adapted.network.engine
-    example = example_of(network, inputs)
+def _learn(ask: Ask) -> Known:
+    """Inspect the function on a few samples, and plan."""
+    adapted, problem, engine = ask.adapted, ask.problem, ask.engine
+    example = example_of(adapted.network, ask.inputs)
     labels = _example_labels(problem.target, engine, example)
     state = adapted.state(False)
-    shapes = adapted.cache.get(question)  # the same for a Jacobian and for products
+    fixed_for_good = _follower(ask) is None
+    shapes = adapted.cache.get(ask.question) if fixed_for_good else None  # the same for a Jacobian and for products
     if shapes is None:
-        shapes = adapted.cache[question] = inspect(problem, state, example, labels)
+        shapes = inspect(problem, state, example, labels)
+    if fixed_for_good:
+        adapted.cache[ask.question] = shapes
     diff, fixed = diff_of(problem, example, shapes.sites)
 
     def push_problem() -> str:
         f = problem.function(state, fixed, labels)
-        return engine.push_problem(slopes(engine, f, shapes) if what in ORDERS else f, diff)
+        return engine.push_problem(slopes(engine, f, shapes) if ask.what in ORDERS else f, diff)
 
-    plan = _plan(adapted, inputs, shapes, what, request, push_problem)
-    program = make_program(problem, shapes, plan, what, graph)
-    return Recipe(problem, shapes, plan, engine.compile(program) if plan.compiled else program)
+    plan = _plan(adapted, ask.inputs, shapes, ask.what, ask.request, push_problem)
+    return Known(shapes, plan, Programs())
 
 
 def _plan(
@@ -179,37 +281,6 @@ def _sizes(inputs: Inputs, shapes: Shapes, what: str) -> Sizes:
     itemsize = 8 if "64" in inputs.dtypes[0] else 4
     intermediate = shapes.bytes * GRADIENT ** (order - 1)
     return Sizes(inputs.samples, rows, columns, intermediate, itemsize, results)
-
-
-def make_program(problem: Problem, shapes: Shapes, plan: Plan, what: str, graph: bool) -> Callable[..., Any]:
-    """The function that is compiled: weights, data, labels and seeds are its arguments."""
-    engine = problem.network.engine
-    sweep = Sweep(plan.mode, plan.seeds, plan.chunk, graph)
-
-    def program(state: Arrays, leaves: Arrays, labels: Array | None, extra: Arrays) -> tuple[Arrays, Arrays]:
-        diff, fixed = diff_of(problem, leaves, shapes.sites)
-        f = problem.function(state, fixed, labels)
-        seeds = (lambda r, like: extra) if what in ("jvp", "vjp", "hvp") else engine.unit
-        if what not in ORDERS:
-            return compress(engine, f, diff, seeds, sweep)
-
-        def higher(g: Function) -> Arrays:
-            orders = range(3, ORDERS[what] + 1)
-            return [b for order in orders for b in turns(engine, g, diff, order, sweep, plan.compiled)]
-
-        y, g, products = bend(engine, f, diff, seeds, sweep, shapes, what == "diagonal", higher)
-        return y, [*(a[None] for a in g if what.startswith("taylor")), *products]
-
-    return program
-
-
-def kept(job: Job, what: str, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    """A program of this question, compiled where its plan compiles; made once."""
-    cache, key = job.adapted.cache, (what, job.recipe.program)
-    program = cache.get(key)
-    if program is None:
-        program = cache[key] = job.engine.compile(make()) if job.recipe.plan.compiled else make()
-    return program
 
 
 def example_of(network: Any, inputs: Inputs) -> Arrays:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from wrt.derive import losses, target as targets
 from wrt.derive.inputs import Wrt
 from wrt.derive.target import Target
-from wrt.engines.base import Array, Arrays, Facts, Function
+from wrt.engines.base import Array, Arrays, Engine, Facts, Function
 from wrt.engines.network import Network, Site, Taps
 from wrt.errors import DependenceError, InputError, SelectionError, WrtError, suggest
 from wrt.rules import ACTIVATIONS, Rules, Switch, canonical
@@ -55,10 +55,17 @@ class Problem:
                 note["shape"] = tuple(leaves[0].shape[1:]) if len(leaves) == 1 else ()
                 note["ruled"] = found
                 note["structure"] = structure if self.target.unit in (None, "all") else LEAF
+                if self.target.calls:
+                    note["picked"] = _picked(self.network.engine, *flatten(tree))
             chosen = targets.select(self.network.engine, self.target, leaves, tree, labels)
             return [*chosen, *self._values(diff, taps)] if self.with_values else chosen
 
         return f if not self.rules else self._ruled(f, found, switch)
+
+    @property
+    def bare(self) -> Problem:
+        """The problem without its model and its choice: what a program over their trace needs of it."""
+        return replace(self, network=Network(self.network.engine, _no_model), target=replace(self.target, unit=None))
 
     def _ruled(self, f: Function, found: set[str], switch: Switch) -> Function:
         """`f` with the rules that name activations; those that name layers are the adapter's."""
@@ -91,6 +98,16 @@ class Problem:
         return [leaves[i] for i in self.wrt.inputs], [a for i, a in enumerate(leaves) if i not in self.wrt.inputs]
 
 
+def _no_model(*_: Any) -> Any:
+    raise AssertionError("a program over a trace does not call the model")
+
+
+def _picked(engine: Engine, leaves: list[Any], structure: Structure) -> tuple[tuple[Any, ...], Structure]:
+    """Shapes per sample, dtypes and nesting of what a function of `of=` is given."""
+    arrays = [(tuple(a.shape[1:]), engine.dtype(a)) if engine.owns(a) else (None, "") for a in leaves]
+    return tuple(arrays), structure
+
+
 def _matches_nothing(key: str, layers: list[str]) -> str:
     if canonical(key) in ACTIVATIONS:
         why = "the model does not call this activation, or not as one operator; a layer's name reaches it there"
@@ -110,6 +127,8 @@ class Shapes:
     sites: dict[Site, tuple[tuple[int, ...], str]] = field(default_factory=dict)
     probability: bool = False
     unit_shape: tuple[int, ...] = ()  # of the tensor that of= chooses from, per sample
+    picked: tuple[tuple[Any, ...], ...] = ()  # shapes per sample and dtypes of what a function of of= is given
+    picked_structure: Structure = LEAF
 
     @property
     def outputs(self) -> int:
@@ -149,7 +168,9 @@ def inspect(problem: Problem, state: Arrays, example: Arrays, labels: Array | No
         _check_is_logit(problem, state, example)
     ins = tuple(tuple(d.shape[1:]) for d in diff)
     outs = tuple(tuple(shape[1:]) for shape in facts.shapes)
-    return Shapes(outs, ins, note["structure"], facts.bytes // samples, sites, note["probability"], note["shape"])
+    picked = note.get("picked", ((), LEAF))
+    size = facts.bytes // samples
+    return Shapes(outs, ins, note["structure"], size, sites, note["probability"], note["shape"], *picked)
 
 
 def _check_rules(problem: Problem, found: set[str]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive.job import Job, make_program
+from wrt.derive.job import Job, padded
+from wrt.derive.programs import Known, derivative
 from wrt.derive.unpack import unpack
 from wrt.engines import registry
 from wrt.engines.base import Array, Arrays, Engine
@@ -86,10 +87,11 @@ def _parts(job: Job, samples: int, numpy: Engine) -> Iterator[tuple[int, int, Re
     """One batch after the other; on an out-of-memory error halve and go on where it failed."""
     start = 0
     while start < samples:
-        batch = job.recipe.plan.batch
-        stop = min(start + batch, samples)
+        plan = job.recipe.plan
+        stop = min(start + plan.batch, samples)
         try:
-            part = _piece(job, numpy, slice(start, stop), _padding(job, min(batch, samples)))
+            size = padded(job.adapted.network, plan, min(plan.batch, samples))
+            part = _piece(job, numpy, slice(start, stop), size)
         except Exception as error:
             if not job.engine.is_out_of_memory(error):
                 raise
@@ -97,16 +99,6 @@ def _parts(job: Job, samples: int, numpy: Engine) -> Iterator[tuple[int, int, Re
             continue
         yield start, stop, part
         start = stop
-
-
-def _padding(job: Job, count: int) -> int | None:
-    """The number of samples to fill up to, where every number is compiled anew: one in eight of each power of two."""
-    if job.adapted.network.batch is not None:
-        return job.adapted.network.batch
-    if not (job.engine.capabilities.static_batch and job.recipe.plan.compiled):
-        return None
-    step = 1 << max(count.bit_length() - 4, 0)
-    return -(-count // step) * step
 
 
 def _smaller(job: Job, error: BaseException) -> Job:
@@ -117,8 +109,9 @@ def _smaller(job: Job, error: BaseException) -> Job:
         ) from error
     recipe = job.recipe
     if plan.chunk != recipe.plan.chunk:
-        program = make_program(recipe.problem, recipe.shapes, plan, job.what, graph=False)
-        recipe = dataclasses.replace(recipe, program=job.engine.compile(program) if plan.compiled else program)
+        known = Known(recipe.shapes, plan, recipe.programs)
+        program = derivative(recipe.problem, known, job.trace, None, job.what, graph=False)
+        recipe = dataclasses.replace(recipe, program=program)
     recipe = dataclasses.replace(recipe, plan=plan)
     job.remember(recipe)
     return dataclasses.replace(job, recipe=recipe)

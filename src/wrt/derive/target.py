@@ -44,6 +44,11 @@ class Target:
         return self.source, self.name, self.site, unit, labels
 
     @property
+    def calls(self) -> bool:
+        """Whether a function of the user's makes the choice, which may read anything."""
+        return callable(self.unit) or (isinstance(self.unit, Loss) and self.unit.function is not None)
+
+    @property
     def is_loss(self) -> bool:
         return isinstance(self.unit, (Loss, LogProbabilities))
 

@@ -6,8 +6,9 @@ import dataclasses
 from typing import Any
 
 from wrt.derive.first import check_scalar, squeezed
-from wrt.derive.job import Job, Options, kept, prepare
+from wrt.derive.job import Job, Options, prepare
 from wrt.derive.problem import diff_of
+from wrt.derive.programs import kept
 from wrt.derive.run import Result, run
 from wrt.engines.base import Array, Arrays
 from wrt.trees import unflatten

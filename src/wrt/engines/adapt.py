@@ -13,11 +13,12 @@ from wrt.engines import registry
 from wrt.engines.base import Engine
 from wrt.engines.identity import identity
 from wrt.engines.network import Adapted, Bounded, Network, Taps, WeakCache, arguments, weak
+from wrt.engines.reach import held
 from wrt.errors import ModelError
 from wrt.trees import flatten, map_leaves
 
 _per_model = WeakCache()
-_per_description = Bounded()
+_per_site = Bounded()  # of functions that are often made anew; what they compute is found by their traces
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +79,10 @@ def _torch(model: Any) -> Adapted:
 def _jax(model: Any) -> Adapted:
     from wrt.engines import adapt_jax
 
-    description, network, weights = adapt_jax.adapt(model)
-    try:
-        cache = _per_description.get(description)
-        if cache is None:
-            cache = _per_description[description] = Bounded()
-    except TypeError:  # an unhashable constant: nothing can be kept
-        cache = Bounded()
-    network = cache.get("network") or cache.setdefault("network", network)
+    site, network, weights = adapt_jax.adapt(model)
+    cache = _per_site.get(site)
+    if cache is None:
+        cache = _per_site[site] = Bounded()
     return Adapted(network, lambda live: weights, cache)
 
 
@@ -107,14 +104,14 @@ def _plain(function: Any, engine: Engine) -> Network:
         args, kwargs = arguments(function, x)
         return function(*args, **kwargs)
 
-    return Network(engine, apply, fingerprint=lambda: identity(reference()))
+    traced = engine.capabilities.traces  # and what it reads is found that way
+    return Network(engine, apply, fingerprint=lambda: None if traced else identity(reference()))
 
 
 def _engine_of_function(function: Any, x: Any) -> Engine:
     """Which framework a function speaks, found by what it returns for one sample of NumPy numbers."""
-    nnx, equinox = sys.modules.get("flax.nnx"), sys.modules.get("equinox")
-    if (nnx and isinstance(function, nnx.Module)) or (equinox and isinstance(function, equinox.Module)):
-        return registry.engine("jax")
+    for module in held(function, lambda value: bool(_engine_of_module(value))):  # which run on nothing else
+        return registry.engine(_engine_of_module(module))
     jax = sys.modules.get("jax")
     if jax is not None and isinstance(function, (jax.custom_jvp, jax.custom_vjp)):  # also where NumPy arrays would do
         return registry.engine("jax")
@@ -134,6 +131,14 @@ def _engine_of_function(function: Any, x: Any) -> Engine:
         "model is a function that takes neither NumPy arrays nor the tensors of an imported framework "
         f"({'; '.join(failures)}); pass x as a tensor of the function's framework"
     )
+
+
+def _engine_of_module(value: Any) -> str:
+    """The framework of a module; not of one of Keras, which takes NumPy arrays and returns its backend's."""
+    for engine, name in (("jax", "flax.nnx"), ("jax", "equinox"), ("torch", "torch.nn")):
+        if name in sys.modules and isinstance(value, sys.modules[name].Module):
+            return engine
+    return ""
 
 
 def _first_row(engine: Engine, x: Any) -> Any:

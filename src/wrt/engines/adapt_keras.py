@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import types
 from collections.abc import Hashable
 from typing import Any
 
 import keras
+import numpy as np
 
 from wrt.engines import registry
 from wrt.engines.base import Arrays
+from wrt.engines.identity import attributes
 from wrt.engines.keras_taps import composed, intercepted, named_layers
 from wrt.engines.network import InputSpec, Network, Taps, arguments, weak
 from wrt.errors import ModelError, SelectionError
@@ -22,6 +25,7 @@ CONVOLUTIONS = tuple(
 )
 PREPARING = (keras.layers.Rescaling, keras.layers.Normalization)
 LINEAR = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Embedding)
+FOREIGN = (keras.layers.Lambda, keras.layers.TorchModuleWrapper, keras.layers.JaxLayer, keras.layers.TFSMLayer)
 AFFINE = (*CONVOLUTIONS, *LINEAR, *PREPARING, keras.layers.BatchNormalization)
 
 
@@ -56,6 +60,7 @@ def adapt(model: Any) -> Network:
         affine=lambda: _affine(alive()),
         owners=lambda: _owners(alive()),
         fingerprint=lambda: _fingerprint(alive()),
+        reads=lambda: _reads(alive()),
         batch=batches.pop() if len(batches) == 1 else None,
         kind="keras",
         channels_first=_channels_first(model),
@@ -136,5 +141,41 @@ def _channels_first(model: Any) -> bool:
 
 
 def _fingerprint(model: Any) -> Hashable:
+    """All layers, with what they read besides their variables."""
     layers = model._flatten_layers(include_self=True, recursive=True)
-    return tuple((id(layer), id(getattr(layer, "activation", None))) for layer in layers)
+    return tuple((id(layer), layer.dtype_policy.name, _read_by(layer)) for layer in layers)
+
+
+def _read_by(layer: Any) -> Hashable:
+    """What the call of one of Keras's own layers may read; those of models are about training."""
+    if isinstance(layer, keras.Model):
+        return None
+    values = [pair for pair in attributes(layer) if pair[0] != "_called"]
+    return tuple(values), tuple(map(id, _functions_of(layer)))
+
+
+def _functions_of(layer: Any) -> list[types.FunctionType]:
+    return [value for value in vars(layer).values() if isinstance(value, types.FunctionType)]
+
+
+def _reads(model: Any) -> bool:
+    """Whether code of the user's runs in it, which may read anything; Keras's own reads what its layers hold."""
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    return not all(map(_is_plain, layers)) or any(map(_holds_arrays, getattr(model, "operations", ())))
+
+
+def _is_plain(layer: Any) -> bool:
+    foreign = isinstance(layer, FOREIGN) or not _is_library(type(layer))
+    return not foreign and all(map(_is_library, _functions_of(layer)))
+
+
+def _is_library(value: Any) -> bool:
+    return value.__module__.split(".")[0] in ("keras", "keras_hub")
+
+
+def _holds_arrays(operation: Any) -> bool:
+    """Whether an operator between symbolic tensors was given an array, which may be changed in place."""
+    if isinstance(operation, keras.layers.Layer):
+        return any(map(_holds_arrays, getattr(operation, "operations", ())))
+    given = [value for node in operation._inbound_nodes for value in node.arguments._flat_arguments]
+    return any(isinstance(value, np.ndarray) for value in given)

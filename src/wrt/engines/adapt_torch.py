@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from wrt.engines import registry
 from wrt.engines.base import Array, Arrays
-from wrt.engines.identity import identity
+from wrt.engines.identity import attributes, identity
 from wrt.engines.network import Network, Taps, WeakCache, arguments, weak
 from wrt.errors import SelectionError, suggest
 from wrt.rules import ACTIVATIONS, Rule, Switch, canonical
@@ -81,6 +81,7 @@ def adapt(module: torch.nn.Module) -> Network:
         convolutions=lambda: _of_kind(alive(), CONVOLUTIONS),
         affine=lambda: _affine(alive()),
         owners=lambda: [names[0].rpartition(".")[0] for names, _ in _tensors(alive())],
+        fingerprint=lambda: tuple((type(m), attributes(m)) for m in alive().modules()),
         kind="torch",
         channels_first=True,
     )

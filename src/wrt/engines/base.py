@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ class Capabilities:
     push_again_cost: float = 4.0
     unroll: int = 32
     static_batch: bool = False  # a new N compiles a new program, so the last batch is padded
+    traces: bool = False  # what is compiled holds what Python has read, and `trace` finds that out
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,23 @@ class Facts:
     shapes: tuple[tuple[int, ...], ...]
     connected: tuple[tuple[bool, ...], ...]
     bytes: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a Python function computes now, whatever it has read.
+
+    Traces with equal keys compute the same of equal constants. Constants are arguments of `function(constants, *args)`;
+    where `sealed` they belong to the key instead, and there are none. `whole`: derivatives follow from the key too.
+    `shapes` are those of what it returns.
+    """
+
+    key: Hashable
+    constants: Arrays
+    function: Callable[..., Any]
+    shapes: tuple[tuple[int, ...], ...] = ()
+    whole: bool = True
+    sealed: bool = False
 
 
 class Optimizer(Protocol):
@@ -82,7 +100,19 @@ class Engine(Protocol):
         """`f(r)` for r in range(count), stacked on a new axis 0, `chunk` at a time."""
 
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        """A version of `f` that compiles once per shape."""
+        """A version of `f` that compiles once per shape, and may hold for ever what `f` has read."""
+
+    def trace(self, f: Callable[..., Any], arguments: tuple[Any, ...]) -> Trace:
+        """The program of `f` for arguments like these: nested arrays, or what `spec` gives.
+
+        This and the next two are asked only of engines that are capable of it.
+        """
+
+    def seal(self, trace: Trace, most: int) -> Trace | None:
+        """With constants of up to so many bytes in the key; `None` where derivatives do not follow from that."""
+
+    def spec(self, shape: Sequence[int | None], dtype: str) -> Array:
+        """What stands for an array of this kind in the arguments of `trace`."""
 
     # modified backward rules
     def with_backward(self, h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:

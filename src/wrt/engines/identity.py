@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Any
+
+from wrt.engines.reach import captured
 
 SIMPLE = (str, bytes, int, float, complex, bool, type(None))
 
@@ -20,35 +22,19 @@ def identity(value: Any, seen: frozenset[int] = frozenset()) -> Hashable:
         return type(value), value
     if id(value) in seen:
         return "itself"
+    if isinstance(value, types.MethodType):  # a new object at every access
+        return identity(value.__func__, seen), identity(value.__self__, seen)
     if isinstance(value, types.FunctionType):
-        return value.__code__, tuple(identity(v, seen | {id(value)}) for v in _captured(value))
+        return value.__code__, tuple(identity(v, seen | {id(value)}) for v in captured(value))
     if type(value) in (list, tuple, dict):
         items = [*value.items()] if type(value) is dict else value
         return type(value), tuple(identity(v, seen | {id(value)}) for v in items)
-    return Held(value)
+    return Held(value), attributes(value)
 
 
-def _captured(function: types.FunctionType) -> list[Any]:
-    """What the function reads besides its arguments: its closure, globals and defaults."""
-    scope = function.__globals__
-    outside = [scope[name] for name in sorted(set(_names(function.__code__))) if name in scope]
-    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    return [*map(_contents, function.__closure__ or ()), *outside, *defaults]
-
-
-def _contents(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not assigned yet
-        return None
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    """Global names that the code, or a function inside it, may read."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+def attributes(value: Any) -> tuple[tuple[str, Any], ...]:
+    """The plain values among the attributes of an object, which its methods may read."""
+    return tuple((name, own) for name, own in getattr(value, "__dict__", {}).items() if isinstance(own, SIMPLE))
 
 
 class Held:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wrt.engines import jax_rules
-from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
+from wrt.engines import jax_rules, jax_trace
+from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer, Trace
 from wrt.engines.jax_pooling import fast_pooling
 from wrt.rules import Rule, Switch
 from wrt.trees import NODES
@@ -25,7 +25,7 @@ class JaxEngine:
 
     name = "jax"
     capabilities = Capabilities(
-        compiles=True, pull_cost=2.0, push_cost=2.0, push_again_cost=3.0, unroll=32, static_batch=True
+        compiles=True, pull_cost=2.0, push_cost=2.0, push_again_cost=3.0, unroll=32, static_batch=True, traces=True
     )
 
     def pull(
@@ -61,6 +61,15 @@ class JaxEngine:
 
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(f)
+
+    def trace(self, f: Callable[..., Any], arguments: tuple[Any, ...]) -> Trace:
+        return jax_trace.trace(f, arguments)
+
+    def seal(self, trace: Trace, most: int) -> Trace | None:
+        return jax_trace.seal(trace, most)
+
+    def spec(self, shape: Sequence[int | None], dtype: str) -> Array:
+        return jax.ShapeDtypeStruct(tuple(shape), jax.dtypes.canonicalize_dtype(dtype))
 
     def with_backward(self, h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:
         return jax_rules.with_backward(h, rule)

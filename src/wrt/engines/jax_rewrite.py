@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, Literal
 
 from wrt.engines.base import Arrays, Function
 
@@ -40,6 +40,19 @@ def same_call(equation: Any, function: Callable[..., Any]) -> Any:
     (single,) = made.eqns
     invars = [equation.invars[made.invars.index(v)] for v in single.invars]
     return equation.replace(primitive=single.primitive, params=single.params, invars=invars)
+
+
+def variables(equation: Any) -> list[Any]:
+    """What the equation reads, constants left out, each once; the first argument comes first."""
+    return list(dict.fromkeys(v for v in equation.invars if not isinstance(v, Literal)))
+
+
+def alone(equation: Any) -> Callable[..., Arrays]:
+    """The equation as a function of its variables."""
+    given = variables(equation)
+    frame = jax.make_jaxpr(lambda *args: args)(*(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in given)).jaxpr
+    jaxpr = frame.replace(invars=given, outvars=equation.outvars, eqns=[equation])
+    return lambda *args: jax.core.eval_jaxpr(jaxpr, (), *args)
 
 
 def _rewrite(jaxpr: Any, replace: Replace, inside: tuple[str, ...]) -> Any:

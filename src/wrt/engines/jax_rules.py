@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from wrt.engines.base import Array, Function
-from wrt.engines.jax_rewrite import CALLS, LOOPS, rewritten, same_call
+from wrt.engines.jax_rewrite import CALLS, LOOPS, alone, rewritten, same_call, variables
 from wrt.rules import ACTIVATIONS, Rule, canonical
 
 
@@ -40,8 +40,8 @@ def with_rules(f: Function, rules: Mapping[str, Rule], seen: set[str]) -> Functi
         if name not in rules:
             return equation
         seen.add(name)
-        ruled = with_backward(_alone(equation), rules[name])
-        places = [equation.invars.index(v) for v in _variables(equation)]
+        ruled = with_backward(lambda *args: alone(equation)(*args)[0], rules[name])
+        places = [equation.invars.index(v) for v in variables(equation)]
         return same_call(equation, lambda *args: ruled(*(args[i] for i in places)))
 
     return rewritten(f, replace, CALLS + LOOPS)
@@ -58,20 +58,6 @@ def _activation(equation: Any) -> str:
         kind = params.get("name", "")
     name = canonical(kind)
     return name if name in ACTIVATIONS else ""
-
-
-def _variables(equation: Any) -> list[Any]:
-    """What the equation reads, constants left out; the activation's argument comes first."""
-    return list(dict.fromkeys(v for v in equation.invars if not hasattr(v, "val")))
-
-
-def _alone(equation: Any) -> Callable[..., Array]:
-    """The equation as a function of its variables."""
-    variables = _variables(equation)
-    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in variables]
-    frame = jax.make_jaxpr(lambda *args: args[0])(*shapes).jaxpr
-    jaxpr = frame.replace(invars=variables, outvars=equation.outvars, eqns=[equation])
-    return lambda *args: jax.core.eval_jaxpr(jaxpr, (), *args)[0]
 
 
 def _is_zero(variable: Any) -> bool:

@@ -118,9 +118,15 @@ class Network:
     affine: Callable[[], dict[str, int | None]] = dict  # layers that are affine in inference: axes of their channels
     owners: Callable[[], list[str]] = list  # the layer that each weight belongs to
     fingerprint: Callable[[], Hashable] = lambda: None
+    reads: Callable[[], bool] = lambda: True  # whether it may read what neither weights nor fingerprint show
     batch: int | None = None  # a batch size built into the model
     kind: str = "function"
     channels_first: bool = False
+
+    @property
+    def follows(self) -> bool:
+        """Whether compiled programs have to be held against what Python computes now."""
+        return self.engine.capabilities.traces and self.reads()
 
 
 @dataclass(frozen=True)

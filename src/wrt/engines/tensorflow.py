@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record  # the public interface does not say whether a tape is open
 
-from wrt.engines import tensorflow_rules
-from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
+from wrt.engines import tensorflow_rules, tensorflow_trace
+from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer, Trace
 from wrt.engines.tensorflow_gradients import differentiable, wrong_push
 from wrt.errors import reason
 from wrt.rules import Rule, Switch
@@ -29,7 +29,9 @@ class TensorflowEngine:
     """pull is a `GradientTape`, push is a `ForwardAccumulator`, compilation is `tf.function`."""
 
     name = "tensorflow"
-    capabilities = Capabilities(compiles=True, pull_cost=2.0, push_cost=3.0, push_again_cost=5.0, unroll=32)
+    capabilities = Capabilities(
+        compiles=True, pull_cost=2.0, push_cost=3.0, push_again_cost=5.0, unroll=32, traces=True
+    )
 
     def pull(
         self, f: Function, primals: Arrays, graph: bool = False, once: bool = False
@@ -85,6 +87,15 @@ class TensorflowEngine:
 
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return tf.function(f, reduce_retracing=True, autograph=False)
+
+    def trace(self, f: Callable[..., Any], arguments: tuple[Any, ...]) -> Trace:
+        return tensorflow_trace.trace(f, arguments)
+
+    def seal(self, trace: Trace, most: int) -> Trace | None:
+        return trace if trace.whole else None
+
+    def spec(self, shape: Sequence[int | None], dtype: str) -> Array:
+        return tf.TensorSpec(tuple(shape), dtype)
 
     def with_backward(self, h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:
         return tensorflow_rules.with_backward(h, rule, switch)

@@ -99,7 +99,8 @@ class Term:
 
     @property
     def key(self) -> Hashable:
-        return self.job.recipe.program, self.weight, self.settled.key if self.settled else None
+        now = self.job.trace and self.job.trace.key
+        return self.job.recipe.programs, now, self.weight, self.settled.key if self.settled else None
 
     @property
     def data(self) -> Any:

@@ -97,7 +97,7 @@ def _unknown(model: Any, x: Any, options: Options, why: str) -> SelectionError:
 
 def _check_binary(job: Job, labels: np.ndarray) -> None:
     """One number per sample is the probability of label 1, if a sigmoid gave it."""
-    cache, key = job.adapted.cache, ("ends in", job.recipe.program)
+    cache, key = job.adapted.cache, ("ends in", job.recipe.programs)
     activation = cache.get(key)
     if activation is None:
         activation = cache[key] = _ending(job)

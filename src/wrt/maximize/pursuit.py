@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from wrt.derive.compress import Sweep, compress
-from wrt.derive.job import Job, kept
+from wrt.derive.job import Job
 from wrt.derive.losses import wide
+from wrt.derive.programs import kept
 from wrt.derive.target import pick_output
 from wrt.engines.base import Array, Arrays
 from wrt.engines.network import Taps

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wrt.derive.compress import Sweep, compress
+from wrt.derive.programs import kept
 from wrt.engines.base import Array, Arrays, Engine
 from wrt.maximize import regularizers as reg, transforms as tra
 from wrt.maximize.goal import Goal
@@ -61,11 +62,7 @@ class Question:
         job = self.goal.jobs[0]
         regularizers = reg.key_of(self.regularizers)
         key = ("maximize", self.goal.key, self.picture.key, regularizers, bool(self.transforms), self.axes)
-        found: Callable[..., tuple[Array, Array, Array, Array]] | None = job.adapted.cache.get(key)
-        if found is None:
-            found = job.engine.compile(self._program()) if job.recipe.plan.compiled else self._program()
-            job.adapted.cache[key] = found
-        return found
+        return kept(job, key, self._program)
 
     def _program(self) -> Callable[..., tuple[Array, Array, Array, Array]]:
         engine, reading, picture = self.engine, self.goal.reading, self.picture

@@ -87,7 +87,7 @@ def _ruled(model: Any, x: Any, of: Any, wrt: Any, rule: Rule, with_output: bool,
     plain = options_of(given)
     job = prepare(model, x, of, wrt, "rows", plain)
     check_scalar(job, of)
-    key = ("rectifiers", job.recipe.program)
+    key = ("rectifiers", job.recipe.programs)
     if key not in job.adapted.cache:
         named = dict.fromkeys(job.adapted.network.rectifiers(), rule)
         found = [n for n in RECTIFIERS if _is_called(model, x, of, wrt, {n: rule, **named}, plain)]

@@ -9,7 +9,8 @@ import numpy as np
 
 from wrt.derive import target as targets
 from wrt.derive.inputs import engine_of
-from wrt.derive.job import Job, Options, kept, prepare
+from wrt.derive.job import Job, Options, prepare
+from wrt.derive.programs import kept
 from wrt.derive.values import outputs_of
 from wrt.engines import registry
 from wrt.engines.base import Arrays

@@ -12,9 +12,10 @@ import numpy as np
 from wrt.derive.choose import resized
 from wrt.derive.compress import Sweep, compress
 from wrt.derive.first import check_scalar, squeezed
-from wrt.derive.job import Job, Options, kept, nest, prepare
+from wrt.derive.job import Job, Options, nest, prepare
 from wrt.derive.losses import wide
 from wrt.derive.problem import diff_of
+from wrt.derive.programs import kept
 from wrt.derive.run import Result, run
 from wrt.engines.base import Array, Arrays, Engine, Function
 from wrt.methods.baselines import Sources, baselines_of
