@@ -124,7 +124,7 @@ class JacobianOperator:
         Raises:
             InputError: `v` has another nesting or shape.
         """
-        checked = with_extra(self._products.job("jvp"), v, "v", self._shapes.ins, self._inputs)
+        checked = with_extra(self._products.now().job("jvp"), v, "v", self._shapes.ins, self._inputs)
         return unflatten(self._shapes.out_structure, self._run("jvp", checked.extra))
 
     def rmatvec(self, u: Any) -> Any:
@@ -133,12 +133,12 @@ class JacobianOperator:
         Raises:
             InputError: `u` has another nesting or shape.
         """
-        checked = with_extra(self._products.job("vjp"), u, "u", self._shapes.outs, self._shapes.out_structure)
+        checked = with_extra(self._products.now().job("vjp"), u, "u", self._shapes.outs, self._shapes.out_structure)
         return unflatten(self._inputs, self._run("vjp", checked.extra))
 
     def dense(self) -> Any:
         """The matrices themselves, as `wrt.jacobian` gives them: `(N, *out, *in)`, outputs first, then inputs."""
-        return nest(self._products.job("rows"), self._run("rows", ()))
+        return nest(self._products.now().job("rows"), self._run("rows", ()))
 
     def _run(self, what: str, extra: Sequence[Array]) -> list[Any]:
         return self._products.run(what, extra, self._products.any.options.progress)
@@ -162,8 +162,8 @@ class JacobianOperator:
         _, m, n = self.shape
         return LinearOperator(
             (m, n),
-            matvec=lambda v: single.forth(np.reshape(v, (1, n)))[0],
-            rmatvec=lambda u: single.back(np.reshape(u, (1, m)))[0],
+            matvec=lambda v: single.now().forth(np.reshape(v, (1, n)))[0],
+            rmatvec=lambda u: single.now().back(np.reshape(u, (1, m)))[0],
             dtype=np.float64,
         )
 
@@ -189,7 +189,7 @@ class JacobianOperator:
 
         Source: Golub, Kahan 1965; Hutchinson 1990; Hoffman, Roberts, Yaida 2019 (probes).
         """
-        self._products.need_values("norm")
+        self._products.now().need_values("norm")
         if ord not in (1, 2, np.inf, "fro") or (ord != "fro" and probes is not None):
             what = f"ord={ord!r}" if probes is None else f"ord={ord!r} with probes="
             raise OptionError(f'norm: {what} is not a choice; expected 1, 2, inf, or "fro" with or without probes=')
@@ -230,7 +230,7 @@ class JacobianOperator:
 
         Source: Golub, Kahan 1965; Golub, Luk, Overton 1981; Baglama, Reichel 2005.
         """
-        self._products.need_values("svd")
+        self._products.now().need_values("svd")
         _, m, n = self.shape
         if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= operator.index(k) <= min(m, n):
             raise OptionError(f"svd: k={k!r}; expected an integer from 1 to min(m, n) = {min(m, n)}")

@@ -13,7 +13,7 @@ from wrt.derive.job import Job
 from wrt.derive.run import run
 from wrt.derive.spectrum import Triplets, triplets
 from wrt.engines.base import Array, Arrays
-from wrt.errors import OptionError
+from wrt.errors import OptionError, PlanMismatchError
 from wrt.progress import progress_bar
 
 STEPS = 300  # Lanczos steps before it gives up, unless told otherwise
@@ -24,11 +24,35 @@ PRECISION = 10  # units of rounding of the model's dtype below which no residual
 class Products:
     """N Jacobians `(m, n)`; the jobs are prepared when first needed and kept."""
 
-    def __init__(self, make: Callable[[str], Job]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[str], Job], whole: Products | None = None) -> None:
+        self._make, self._whole = make, whole
         self._jobs: dict[str, Job] = {}
         self.outputs: Arrays | None = None  # of the last run
-        self.any = self.job("vjp")  # errors of the question come here
+        self._shapes = self.any.recipe.shapes  # errors of the question come here
+
+    @property
+    def any(self) -> Job:
+        """A job of this question."""
+        return self.job("vjp")
+
+    def now(self) -> Products:
+        """The same, of what the model computes now; products before the next call of this are of one function.
+
+        Raises:
+            PlanMismatchError: it has other outputs or inputs than before.
+        """
+        if not self.any.engine.capabilities.traces:  # Python runs each time, and reads the weights then
+            return self
+        self._jobs.clear()
+        if self._whole is not None:
+            self._whole.now()
+        shapes, planned = self.any.recipe.shapes, self._shapes
+        if (shapes.outs, shapes.ins) != (planned.outs, planned.ins):
+            raise PlanMismatchError(
+                f"the model has outputs {shapes.outs} and inputs {shapes.ins} per sample now, and had {planned.outs} "
+                f"and {planned.ins} when it was linearized; call wrt.linearize again"
+            )
+        return self
 
     def job(self, what: str) -> Job:
         if what not in self._jobs:
@@ -84,7 +108,7 @@ class Products:
 
     def rows(self, rows: slice) -> Products:
         """The same for some of the samples."""
-        return Products(lambda what: take(self.job(what), rows))
+        return Products(lambda what: take(self.job(what), rows), self)
 
     def groups(self, size: int) -> Iterator[tuple[slice, Products]]:
         """Groups of samples, overlapping at the end so that all are equal and one program serves them."""

@@ -15,7 +15,7 @@ from wrt.engines import registry
 from wrt.engines.base import Arrays
 from wrt.engines.network import Network, Taps, arguments
 from wrt.engines.reach import held
-from wrt.errors import SelectionError
+from wrt.errors import ModelError, SelectionError
 
 FLAGS = ("deterministic", "use_running_average", "inference")  # of modules, true when they infer
 
@@ -36,10 +36,22 @@ def adapt(function: Any) -> tuple[Hashable, Network, Arrays]:
             )
         rebuilt = rebuild(state)
         args, kwargs = arguments(rebuilt, x)
-        with inferring(function):
-            return rebuilt(*args, **kwargs)
+        try:
+            with inferring(function):
+                return rebuilt(*args, **kwargs)
+        except Exception as error:
+            if type(error).__name__ != "TraceContextError":
+                raise
+            raise ModelError(_moves_state(error)) from error
 
     return _site(function), Network(registry.engine("jax"), apply), weights
+
+
+def _moves_state(error: Exception) -> str:
+    return (
+        "the function changes the state of an nnx module that it holds, which JAX does not allow in a derivative "
+        f"({str(error).split(' (http')[0]}); call eval() on the module, or pass the module itself as the model"
+    )
 
 
 def _split(function: Any) -> tuple[Callable[[Arrays], Any], Arrays]:
