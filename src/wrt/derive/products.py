@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from wrt.derive.job import Job
+from wrt.derive.problem import Shapes
 from wrt.derive.run import run
 from wrt.derive.spectrum import Triplets, triplets
 from wrt.engines.base import Array, Arrays
@@ -28,35 +29,37 @@ class Products:
         self._make, self._whole = make, whole
         self._jobs: dict[str, Job] = {}
         self.outputs: Arrays | None = None  # of the last run
-        self._shapes = self.any.recipe.shapes  # errors of the question come here
+        self._shapes: Shapes | None = None
+        self._shapes = self.job("vjp").recipe.shapes  # errors of the question come here
 
     @property
     def any(self) -> Job:
-        """A job of this question."""
-        return self.job("vjp")
+        """Some job of this question."""
+        return next(iter(self._jobs.values()), None) or self.job("vjp")
 
     def now(self) -> Products:
-        """The same, of what the model computes now; products before the next call of this are of one function.
-
-        Raises:
-            PlanMismatchError: it has other outputs or inputs than before.
-        """
+        """The same, of what the model computes now; products before the next call of this are of one function."""
         if not self.any.engine.capabilities.traces:  # Python runs each time, and reads the weights then
             return self
         self._jobs.clear()
         if self._whole is not None:
             self._whole.now()
-        shapes, planned = self.any.recipe.shapes, self._shapes
-        if (shapes.outs, shapes.ins) != (planned.outs, planned.ins):
-            raise PlanMismatchError(
-                f"the model has outputs {shapes.outs} and inputs {shapes.ins} per sample now, and had {planned.outs} "
-                f"and {planned.ins} when it was linearized; call wrt.linearize again"
-            )
         return self
 
     def job(self, what: str) -> Job:
+        """One of the jobs.
+
+        Raises:
+            PlanMismatchError: the model has other outputs or inputs than when it was first looked at.
+        """
         if what not in self._jobs:
             self._jobs[what] = self._make(what)
+            now, first = self._jobs[what].recipe.shapes, self._shapes
+            if first and (now.outs, now.ins) != (first.outs, first.ins):
+                raise PlanMismatchError(
+                    f"the model has outputs {now.outs} and inputs {now.ins} per sample now, and had {first.outs} and "
+                    f"{first.ins} when it was linearized; call wrt.linearize again"
+                )
         return self._jobs[what]
 
     @property
