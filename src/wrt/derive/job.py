@@ -22,7 +22,7 @@ from wrt.engines import adapt, registry
 from wrt.engines.base import Array, Arrays, Engine, Trace
 from wrt.engines.identity import identity
 from wrt.engines.network import Adapted, Bounded, Network
-from wrt.errors import InputError, OptionError
+from wrt.errors import InputError, OptionError, OutOfMemoryError
 from wrt.rules import Rule
 from wrt.select import Loss
 from wrt.trees import Structure, flatten, unflatten
@@ -192,29 +192,55 @@ def _known(ask: Ask) -> tuple[Known, Trace | None, Callable[[Recipe], None]]:
     if versions is None:
         versions = cache[key] = Bounded()
     latest = next(reversed(versions.values()), None)
-    trace = None if latest is None else follow(latest)
+    trace = None if latest is None else _follow(ask, follow, latest)
     known = None if trace is None else versions.get(trace.key)
     if trace is None or known is None:  # of a function that computes something else than at any call before
         known = _learn(ask)
-        trace = follow(known)
+        trace = _follow(ask, follow, known)
         versions[trace.key] = known
     return replace(known, plan=ask.resized(known.plan)), trace, _remember(versions, trace.key)
+
+
+def _follow(ask: Ask, follow: Callable[[Shapes, Plan], Trace], known: Known) -> Trace:
+    """The trace at the first batch, or at a smaller one where the function has no memory for it."""
+    plan = ask.resized(known.plan)
+    while True:
+        try:
+            return follow(known.shapes, plan)
+        except Exception as error:
+            if not (ask.inputs.host and ask.engine.is_out_of_memory(error)):
+                raise
+            plan = smaller(plan, ask.adapted.network, error)
+
+
+def smaller(plan: Plan, network: Network, error: BaseException) -> Plan:
+    """The next smaller plan after memory ran out.
+
+    Raises:
+        OutOfMemoryError: there is none.
+    """
+    found = plan.halved()
+    if found is None or network.batch is not None:
+        raise OutOfMemoryError(
+            "not even one sample and one seed fit into memory; choose fewer outputs with of=, or a smaller input"
+        ) from error
+    return found
 
 
 def _remember(cache: dict[Any, Any], key: Hashable) -> Callable[[Recipe], None]:
     return lambda recipe: cache.__setitem__(key, Known(recipe.shapes, recipe.plan, recipe.programs))
 
 
-def _follower(ask: Ask) -> Callable[[Known], Trace] | None:
+def _follower(ask: Ask) -> Callable[[Shapes, Plan], Trace] | None:
     """How to find out what the function computes now; `None` where the question shows it, or nothing is compiled."""
     network, problem = ask.adapted.network, ask.problem
     if not ask.engine.capabilities.traces or not (network.follows or problem.target.calls):
         return None
 
-    def follow(known: Known) -> Trace:
-        leaves, labels = ask.first(ask.resized(known.plan))
-        trace = None if network.follows else choice_of(problem, known.shapes, leaves[0].shape[0], labels)
-        return trace or trace_of(problem, known.shapes, ask.adapted.state(False), leaves, labels)
+    def follow(shapes: Shapes, plan: Plan) -> Trace:
+        leaves, labels = ask.first(plan)
+        trace = None if network.follows else choice_of(problem, shapes, leaves[0].shape[0], labels)
+        return trace or trace_of(problem, shapes, ask.adapted.state(False), leaves, labels)
 
     return follow
 

@@ -73,13 +73,17 @@ def form(args: Any) -> Hashable:
     return structure, tuple((tuple(a.shape), a.dtype) for a in leaves)
 
 
-def kept(job: Job, what: Hashable, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    """A program of this question, compiled where its plan compiles; what the function computes now, not earlier."""
+def kept(job: Job, what: Hashable, make: Callable[[], Callable[..., Any]], reads: bool = False) -> Callable[..., Any]:
+    """A program of this question, compiled where its plan compiles; what the function computes now, not earlier.
+
+    `reads`: it calls other functions of the user's besides, so that no trace of this one says what it computes.
+    """
     engine, plan, programs, trace = job.engine, job.recipe.plan, job.recipe.programs, job.trace
     if not plan.compiled:
         return make()
+    reads = reads and engine.capabilities.traces
     key = what, plan.mode, plan.chunk
-    if trace is None or (trace.sealed and trace.whole):
+    if not reads and (trace is None or (trace.sealed and trace.whole)):
         return programs.get((key, trace and trace.key), lambda: engine.compile(make()))
     if key not in job.current:
         job.current[key] = Current(engine, programs, lambda *args: _traced(engine, key, make(), args))

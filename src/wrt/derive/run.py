@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive.job import Job, padded
+from wrt.derive.job import Job, padded, smaller
 from wrt.derive.programs import Known, derivative
 from wrt.derive.unpack import unpack
 from wrt.engines import registry
 from wrt.engines.base import Array, Arrays, Engine
-from wrt.errors import OutOfMemoryError
 from wrt.progress import progress_bar
 
 NAMES = {"rows": "Jacobian", "jvp": "J v", "vjp": "Jᵀ u", "hessian": "Hessian", "diagonal": "Hessian", "hvp": "H v"}
@@ -102,12 +101,7 @@ def _parts(job: Job, samples: int, numpy: Engine) -> Iterator[tuple[int, int, Re
 
 
 def _smaller(job: Job, error: BaseException) -> Job:
-    plan = job.recipe.plan.halved()
-    if plan is None or job.adapted.network.batch is not None:
-        raise OutOfMemoryError(
-            "not even one sample and one seed fit into memory; choose fewer outputs with of=, or a smaller input"
-        ) from error
-    recipe = job.recipe
+    plan, recipe = smaller(job.recipe.plan, job.adapted.network, error), job.recipe
     if plan.chunk != recipe.plan.chunk:
         known = Known(recipe.shapes, plan, recipe.programs)
         program = derivative(recipe.problem, known, job.trace, None, job.what, graph=False)

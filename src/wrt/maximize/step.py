@@ -62,7 +62,8 @@ class Question:
         job = self.goal.jobs[0]
         regularizers = reg.key_of(self.regularizers)
         key = ("maximize", self.goal.key, self.picture.key, regularizers, bool(self.transforms), self.axes)
-        return kept(job, key, self._program)
+        given = (*self.regularizers, *filter(None, [self.goal.loss]))
+        return kept(job, key, self._program, reads=not all(isinstance(r, reg.Regularizer) for r in given))
 
     def _program(self) -> Callable[..., tuple[Array, Array, Array, Array]]:
         engine, reading, picture = self.engine, self.goal.reading, self.picture
