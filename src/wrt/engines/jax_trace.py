@@ -36,7 +36,7 @@ def trace(f: Callable[..., Any], arguments: tuple[Any, ...]) -> Trace:
     reader, structure = _Reader(), jax.tree.structure(tree)
     key = reader.closed(closed), structure, jax.tree.structure(arguments)
     shapes = tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(tree))
-    return Trace(key, reader.constants, _evaluator(closed.jaxpr, structure), shapes, whole=not reader.ruled)
+    return Trace(key, reader.constants, _evaluator(_emptied(closed.jaxpr), structure), shapes, whole=not reader.ruled)
 
 
 def seal(found: Trace, most: int) -> Trace | None:
@@ -63,6 +63,21 @@ def _evaluator(jaxpr: Jaxpr, structure: Any) -> Callable[..., Any]:
         return jax.tree.unflatten(structure, _evaluate(jaxpr, [next(stream) for _ in jaxpr.constvars], leaves, stream))
 
     return function
+
+
+def _emptied(jaxpr: Jaxpr) -> Jaxpr:
+    """The program without the arrays of the programs that it calls, which would be kept alive with it."""
+    if not any(map(holds_arrays, jaxpr.eqns)):
+        return jaxpr
+
+    def emptied(equation: Any) -> Any:
+        if not holds_arrays(equation):
+            return equation
+        inner = equation.params["jaxpr"]
+        empty = ClosedJaxpr(_emptied(inner.jaxpr), [None] * len(inner.consts))
+        return equation.replace(params={**equation.params, "jaxpr": empty})
+
+    return jaxpr.replace(eqns=list(map(emptied, jaxpr.eqns)))
 
 
 def _evaluate(jaxpr: Jaxpr, constants: Arrays, arguments: Arrays, stream: Iterator[Array]) -> Arrays:
