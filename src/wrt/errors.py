@@ -22,7 +22,7 @@ class InputError(WrtError, ValueError):
 
 
 class DtypeError(InputError, TypeError):
-    """A derivative with respect to integers, strings or objects was asked for."""
+    """A derivative with respect to integers, strings or objects, or one of complex numbers, was asked for."""
 
 
 class SelectionError(WrtError, ValueError):

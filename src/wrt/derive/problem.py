@@ -14,7 +14,7 @@ from wrt.derive.inputs import Wrt
 from wrt.derive.target import Target
 from wrt.engines.base import Array, Arrays, Facts, Function
 from wrt.engines.network import Network, Site, Taps
-from wrt.errors import DependenceError, InputError, SelectionError, WrtError, suggest
+from wrt.errors import DependenceError, DtypeError, InputError, SelectionError, WrtError, suggest
 from wrt.rules import ACTIVATIONS, Rules, Switch, canonical
 from wrt.trees import LEAF, Structure, flatten, path_name, unflatten
 
@@ -279,6 +279,11 @@ def _layer_shapes(problem: Problem, state: Arrays, example: Arrays) -> dict[Site
 
 
 def _check_layer(name: str, shape: tuple[int, ...], dtype: str, samples: int) -> None:
+    if "complex" in dtype:
+        raise DtypeError(
+            f"wrt= names layer {name!r}, which gives {dtype}; derivatives are with respect to real numbers: choose a "
+            "layer before it, or one that gives real and imaginary parts"
+        )
     if "float" not in dtype:
         raise SelectionError(f"layer {name!r} gives {dtype}; there is no derivative with respect to integers")
     if not shape or shape[0] != samples:
