@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wrt.engines import torch_optim, torch_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
-from wrt.engines.torch_graph import custom_operators, depends, note_size, runs_outside_python
+from wrt.engines.torch_graph import Graph, depends, runs_outside_python
 from wrt.errors import reason
 from wrt.rules import Rule, Switch
 from wrt.trees import NODES
@@ -91,12 +91,13 @@ class TorchEngine:
         if transforming():
             y = f(primals)
             return Facts(tuple(tuple(a.shape) for a in y), ((True,) * len(primals),) * len(y), 0)
-        saved: dict[int, int] = {}
-        with _recording(), torch.autograd.graph.saved_tensors_hooks(note_size(saved, primals), lambda t: t):
+        # the caller's own hooks have no part in this look
+        with _recording(), torch.autograd.graph.saved_tensors_hooks(torch.Tensor.detach, lambda t: t):
             leaves = [_leaf(p) for p in primals]
             y = f(leaves)
+            graph = Graph(y)
             connected = tuple(depends(a, leaves) for a in y)
-        return Facts(tuple(tuple(a.shape) for a in y), connected, sum(saved.values()), custom_operators(y))
+        return Facts(tuple(tuple(a.shape) for a in y), connected, graph.saved_bytes(primals), graph.custom_operators())
 
     def push_problem(self, f: Function, primals: Arrays) -> str:
         try:
@@ -211,9 +212,18 @@ def transforming() -> bool:
 
 @contextlib.contextmanager
 def _recording() -> Iterator[None]:
-    """Record a graph even where the caller has switched gradients off."""
+    """Record a graph even where the caller has switched gradients off, and all of it: without checkpoints.
+
+    A checkpoint would call the module again during a pull, when its modes and weights are the user's again. It is a
+    hook on saved tensors; where the caller has such hooks, all of them stay in force.
+    """
+    autograd = torch._C._autograd
     with torch.inference_mode(False), torch.enable_grad():
-        yield
+        before = autograd._saved_tensors_hooks_set_tracing(autograd._top_saved_tensors_default_hooks(True) is None)
+        try:
+            yield
+        finally:
+            autograd._saved_tensors_hooks_set_tracing(before)
 
 
 def _switched(f: Function, run: Callable[[], Arrays]) -> Arrays:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,20 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from wrt.engines.base import Array, Arrays, Function
+from wrt.errors import ModelError
 
 EXTENSION = "torch::autograd::CppNode"
+REENTRANT = "CheckpointFunctionBackward"
 
-
-def note_size(saved: dict[int, int], primals: Arrays) -> Callable[[Array], Array]:
-    """Weights are there once, whatever the batch: what counts has a graph, or one row per sample."""
-    counts = {len(p) for p in primals}
-
-    def note(tensor: Array) -> Array:
-        if tensor.requires_grad or (tensor.dim() and len(tensor) in counts):
-            saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor.detach()  # an operator that kept its own output would never be freed
-
-    return note
+_saving: dict[type, list[str]] = {}  # of kinds of nodes: the attributes that hold what they have saved
 
 
 def depends(output: Array, leaves: Arrays) -> tuple[bool, ...]:
@@ -36,13 +28,42 @@ def depends(output: Array, leaves: Arrays) -> tuple[bool, ...]:
     return tuple(g is not None for g in grads)
 
 
-def custom_operators(outputs: Arrays) -> tuple[str, ...]:
-    """The names of those in the graph whose derivatives are not torch's own: `autograd.Function` and extensions."""
-    names: dict[str, None] = {}
-    for node in _nodes(a.grad_fn for a in outputs):
-        if isinstance(node, BackwardCFunction) or node.name().startswith(EXTENSION):
-            names[node.name().removesuffix("Backward")] = None
-    return tuple(names)
+class Graph:
+    """What some outputs were made by."""
+
+    def __init__(self, outputs: Arrays) -> None:
+        self.nodes = _nodes(a.grad_fn for a in outputs)
+        if any(node.name() == REENTRANT for node in self.nodes):
+            raise ModelError(
+                "the model uses torch.utils.checkpoint with use_reentrant=True, which has derivatives in .backward() "
+                "only; use use_reentrant=False, or switch checkpoints off for this call "
+                "(model.set_grad_checkpointing(False), model.gradient_checkpointing_disable())"
+            )
+
+    def custom_operators(self) -> tuple[str, ...]:
+        """The names of those whose derivatives are not torch's own: `autograd.Function` and extensions."""
+        custom = [n for n in self.nodes if isinstance(n, BackwardCFunction) or n.name().startswith(EXTENSION)]
+        return tuple(dict.fromkeys(node.name().removesuffix("Backward") for node in custom))
+
+    def saved_bytes(self, primals: Arrays) -> int:
+        """Of what is kept for a pull. Weights are there once: what counts has a graph, or one row per sample."""
+        counts = {len(p) for p in primals}
+        sizes = {}
+        for node in self.nodes:
+            for tensor in _saved(node):
+                if tensor.requires_grad or (tensor.dim() and len(tensor) in counts):
+                    sizes[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return sum(sizes.values())
+
+
+def _saved(node: Any) -> list[Array]:
+    names = _saving.setdefault(type(node), [n for n in dir(node) if n.startswith("_saved_") or n == "saved_tensors"])
+    values = [value for name in names for value in _listed(getattr(node, name))]
+    return [value for value in values if isinstance(value, torch.Tensor)]
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def _nodes(roots: Iterable[Any]) -> list[Any]:
