@@ -22,7 +22,7 @@ class InputError(WrtError, ValueError):
 
 
 class DtypeError(InputError, TypeError):
-    """A derivative with respect to integers, strings or objects was asked for."""
+    """A derivative with respect to integers, strings or objects, or one of complex numbers, was asked for."""
 
 
 class SelectionError(WrtError, ValueError):
@@ -31,6 +31,10 @@ class SelectionError(WrtError, ValueError):
 
 class DependenceError(SelectionError):
     """The chosen output does not depend on the chosen tensor."""
+
+
+class DerivativeError(WrtError, RuntimeError):
+    """An operator has no derivative of the order that is needed, or none that can be trusted."""
 
 
 class OptionError(WrtError, ValueError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wrt.derive.inputs import Inputs, accept, engine_of
-from wrt.derive.job import example_of
+from wrt.derive.known import example_of
 from wrt.engines import adapt
 from wrt.engines.base import Array, Arrays
 from wrt.engines.network import Adapted, Site, Taps

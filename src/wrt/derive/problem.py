@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +14,7 @@ from wrt.derive.inputs import Wrt
 from wrt.derive.target import Target
 from wrt.engines.base import Array, Arrays, Engine, Facts, Function
 from wrt.engines.network import Network, Site, Taps
-from wrt.errors import DependenceError, InputError, SelectionError, WrtError, suggest
+from wrt.errors import DependenceError, DtypeError, InputError, SelectionError, WrtError, suggest
 from wrt.rules import ACTIVATIONS, Rules, Switch, canonical
 from wrt.trees import LEAF, Structure, flatten, path_name, unflatten
 
@@ -129,6 +130,7 @@ class Shapes:
     unit_shape: tuple[int, ...] = ()  # of the tensor that of= chooses from, per sample
     picked: tuple[tuple[Any, ...], ...] = ()  # shapes per sample and dtypes of what a function of of= is given
     picked_structure: Structure = LEAF
+    custom: tuple[str, ...] = ()  # operators with a derivative of the user's own
 
     @property
     def outputs(self) -> int:
@@ -168,9 +170,11 @@ def inspect(problem: Problem, state: Arrays, example: Arrays, labels: Array | No
         _check_is_logit(problem, state, example)
     ins = tuple(tuple(d.shape[1:]) for d in diff)
     outs = tuple(tuple(shape[1:]) for shape in facts.shapes)
-    picked = note.get("picked", ((), LEAF))
+    picked, nesting = note.get("picked", ((), LEAF))
     size = facts.bytes // samples
-    return Shapes(outs, ins, note["structure"], size, sites, note["probability"], note["shape"], *picked)
+    return Shapes(
+        outs, ins, note["structure"], size, sites, note["probability"], note["shape"], picked, nesting, facts.custom
+    )
 
 
 def _check_rules(problem: Problem, found: set[str]) -> None:
@@ -224,7 +228,7 @@ def _facts(
     try:
         facts = problem.network.engine.inspect(f, diff)
         chosen = len(facts.shapes) - (len(diff) if problem.with_values else 0)
-        return Facts(facts.shapes[:chosen], facts.connected[:chosen], facts.bytes)
+        return dataclasses.replace(facts, shapes=facts.shapes[:chosen], connected=facts.connected[:chosen])
     except WrtError:
         raise
     except Exception as error:
@@ -297,6 +301,11 @@ def _layer_shapes(problem: Problem, state: Arrays, example: Arrays) -> dict[Site
 
 
 def _check_layer(name: str, shape: tuple[int, ...], dtype: str, samples: int) -> None:
+    if "complex" in dtype:
+        raise DtypeError(
+            f"wrt= names layer {name!r}, which gives {dtype}; derivatives are with respect to real numbers: choose a "
+            "layer before it, or one that gives real and imaginary parts"
+        )
     if "float" not in dtype:
         raise SelectionError(f"layer {name!r} gives {dtype}; there is no derivative with respect to integers")
     if not shape or shape[0] != samples:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive.job import Job, padded, smaller
+from wrt.derive.job import Job
+from wrt.derive.known import padded, smaller
 from wrt.derive.programs import Known, derivative
 from wrt.derive.unpack import unpack
 from wrt.engines import registry

@@ -14,7 +14,7 @@ from wrt.engines import registry
 from wrt.engines.base import Array, Arrays, Engine
 from wrt.engines.identity import identity
 from wrt.engines.network import Site, Taps
-from wrt.errors import InputError, SelectionError, suggest
+from wrt.errors import DtypeError, InputError, SelectionError, suggest
 from wrt.select import Composable, Layer, Logit, LogProbabilities, Loss, Objective, Output, Top
 from wrt.trees import LEAF, Structure, flatten, path_name
 
@@ -191,7 +191,29 @@ def _named(y: Any, name: str | int) -> Any:
 
 
 def select(engine: Engine, target: Target, leaves: Arrays, tree: Any, labels: Array | None) -> Arrays:
-    """The chosen numbers, `(N, *sel)` each."""
+    """The chosen numbers, `(N, *sel)` each.
+
+    Raises:
+        DtypeError: they are complex.
+    """
+    if not (callable(target.unit) or target.is_loss):  # a function may make real numbers of complex ones
+        _check_real(engine, target, leaves)
+    chosen = _select(engine, target, leaves, tree, labels)
+    _check_real(engine, target, chosen)
+    return chosen
+
+
+def _check_real(engine: Engine, target: Target, values: Arrays) -> None:
+    for value in values:
+        if hasattr(value, "dtype") and "complex" in engine.dtype(value):
+            raise DtypeError(
+                f"{target.describe()} is {engine.dtype(value)}; derivatives are those of real numbers: choose the real "
+                "or imaginary part, of=lambda y: y.real (tf.math.real(y) on TensorFlow), or let the model return both "
+                "(torch.view_as_real; jnp.real and jnp.imag; tf.math.real and tf.math.imag)"
+            )
+
+
+def _select(engine: Engine, target: Target, leaves: Arrays, tree: Any, labels: Array | None) -> Arrays:
     unit = target.unit
     if unit is None or (isinstance(unit, str) and unit == "all"):
         return leaves

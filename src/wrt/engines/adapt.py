@@ -48,7 +48,7 @@ def adapt(model: Any, x: Any, engine: Engine | None) -> Adapted:
         return _keras(model, x)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
-        return _torch(model)
+        return _torch(model, x)
     if isinstance(model, type) or not callable(model):
         raise ModelError(_not_a_model(model))
     if engine is None:
@@ -68,11 +68,12 @@ def _keras(model: Any, x: Any) -> Adapted:
     return Adapted(network, lambda live: adapt_keras.weights(model, live), cache)
 
 
-def _torch(model: Any) -> Adapted:
-    from wrt.engines import adapt_torch
+def _torch(model: Any, x: Any) -> Adapted:
+    from wrt.engines import adapt_torch, torch_dtype
 
     cache = _per_model.of(model)
     network = cache.get("network") or cache.setdefault("network", adapt_torch.adapt(model))
+    network = dataclasses.replace(network, dtype=torch_dtype.dtype_of_inputs(model, network, x))
     return Adapted(network, lambda live: adapt_torch.weights(model, live), cache)
 
 

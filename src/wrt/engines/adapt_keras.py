@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import types
 from collections.abc import Hashable
@@ -37,7 +38,7 @@ def adapt(model: Any) -> Network:
     def apply(state: Arrays, x: Any, taps: Taps) -> Any:
         model = alive()
         count = len(model.trainable_variables)
-        with intercepted(model, taps):
+        with _quiet(engine, model, state, taps.training), intercepted(model, taps):
             args, kwargs = _arguments(model, x)
             if "training" in model.call_signature_parameters:
                 kwargs = {**kwargs, "training": taps.training}
@@ -67,6 +68,15 @@ def adapt(model: Any) -> Network:
     )
 
 
+def _quiet(engine: Any, model: Any, state: Arrays | None, training: bool) -> contextlib.AbstractContextManager[None]:
+    """torch modules among the layers have modes and statistics that Keras does not know of."""
+    if engine.name != "torch":
+        return contextlib.nullcontext()
+    from wrt.engines.keras_modules import quiet_modules  # torch only where it is the backend
+
+    return quiet_modules(model, state, training)
+
+
 def weights(model: Any, live: bool) -> Arrays:
     """The values of all variables as they are now, trainable ones first."""
     engine = registry.engine(keras.backend.backend())
@@ -80,7 +90,8 @@ def build(model: Any, x: Any) -> None:
         return
     try:
         args, kwargs = _arguments(model, map_leaves(lambda a: a[:1], x))
-        model(*args, **kwargs, training=False)
+        with _quiet(registry.engine(keras.backend.backend()), model, None, False):
+            model(*args, **kwargs, training=False)
     except Exception as error:
         raise ModelError(
             f"model is not built and cannot be called on x ({(str(error).splitlines() or [''])[0]}); "

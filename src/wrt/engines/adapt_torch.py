@@ -13,6 +13,7 @@ from wrt.engines import registry
 from wrt.engines.base import Array, Arrays
 from wrt.engines.identity import attributes, identity
 from wrt.engines.network import Network, Taps, WeakCache, arguments, weak
+from wrt.engines.torch_state import copied, undisturbed
 from wrt.errors import SelectionError, suggest
 from wrt.rules import ACTIVATIONS, Rule, Switch, canonical
 from wrt.trees import map_leaves
@@ -52,7 +53,7 @@ _known = WeakCache()  # the names of a module's tensors, as they were when its w
 
 def weights(module: torch.nn.Module, live: bool) -> Arrays:
     """Parameters and buffers as they are now."""
-    found = _tensors(module)
+    found = tensors(module)
     _known.of(module)["names"] = [names for names, _ in found]
     values = [value for _, value in found]
     return values if live else [v.detach() for v in values]
@@ -64,9 +65,9 @@ def adapt(module: torch.nn.Module) -> Network:
 
     def apply(state: Arrays, x: Any, taps: Taps) -> Any:
         module = alive()
-        weights = _named(module, _kept(state, taps))
+        weights = _named(module, state)
         args, kwargs = arguments(module.forward, map_leaves(torch.clone, x))  # a module may write into its input
-        with contextlib.nullcontext() if taps.training else _evaluating(module), _hooked(module, taps):
+        with copied(module, weights, taps.training), undisturbed(module, taps.training), _hooked(module, taps):
             y = torch.func.functional_call(module, weights, args, kwargs, tie_weights=False)
         taps.finish()
         return y
@@ -74,13 +75,12 @@ def adapt(module: torch.nn.Module) -> Network:
     return Network(
         engine=registry.engine("torch"),
         apply=apply,
-        dtype=next((str(v.dtype).removeprefix("torch.") for _, v in _tensors(module) if v.is_floating_point()), None),
-        like=lambda: next((value for _, value in _tensors(alive())), None),
+        like=lambda: next((value for _, value in tensors(alive())), None),
         layers=lambda: [name for name, _ in alive().named_modules() if name],
         embeddings=lambda: _of_kind(alive(), EMBEDDINGS),
         convolutions=lambda: _of_kind(alive(), CONVOLUTIONS),
         affine=lambda: _affine(alive()),
-        owners=lambda: [names[0].rpartition(".")[0] for names, _ in _tensors(alive())],
+        owners=lambda: [names[0].rpartition(".")[0] for names, _ in tensors(alive())],
         fingerprint=lambda: tuple((type(m), attributes(m)) for m in alive().modules()),
         kind="torch",
         channels_first=True,
@@ -95,13 +95,9 @@ def adapt_function(function: Any) -> Network:
     def apply(state: Arrays, x: Any, taps: Taps) -> Any:
         for name in taps.names:
             raise SelectionError(f"layer {name!r}: a function has no named layers; pass the torch.nn.Module itself")
-        with contextlib.ExitStack() as stack:
-            function = alive()
-            owner = getattr(function, "__self__", None)
-            if isinstance(owner, torch.nn.Module):
-                stack.enter_context(_evaluating(owner))
-            if taps.want_logit:
-                stack.enter_context(_Activations(taps))
+        function = alive()
+        noting = _Activations(taps) if taps.want_logit else contextlib.nullcontext()
+        with undisturbed(function, taps.training, everywhere=True), noting:
             args, kwargs = arguments(function, map_leaves(torch.clone, x))
             return function(*args, **kwargs)
 
@@ -109,7 +105,7 @@ def adapt_function(function: Any) -> Network:
     return Network(engine, apply, fingerprint=lambda: identity(alive()), channels_first=True)
 
 
-def _tensors(module: torch.nn.Module) -> list[tuple[list[str], Array]]:
+def tensors(module: torch.nn.Module) -> list[tuple[list[str], Array]]:
     """Parameters and buffers, each once, with all of its names."""
     found: dict[int, tuple[list[str], Array]] = {}
     for named in (module.named_parameters, module.named_buffers):
@@ -122,29 +118,12 @@ def _named(module: torch.nn.Module, values: Arrays) -> dict[str, Array]:
     """These values by the names of the module's tensors, which a step of an ascent does not look up anew."""
     names = _known.of(module).get("names")
     if names is None or len(names) != len(values):
-        names = [names for names, _ in _tensors(module)]
+        names = [names for names, _ in tensors(module)]
     return {name: value for every, value in zip(names, values, strict=True) for name in every}
-
-
-def _kept(state: Arrays, taps: Taps) -> Arrays:
-    """In training a module writes into its buffers: it gets copies."""
-    return [v if v.requires_grad or not taps.training else v.clone() for v in state]
 
 
 def _of_kind(module: torch.nn.Module, kinds: tuple[type, ...]) -> list[str]:
     return [name for name, inner in module.named_modules() if isinstance(inner, kinds)]
-
-
-@contextlib.contextmanager
-def _evaluating(module: torch.nn.Module) -> Iterator[None]:
-    training = [inner for inner in module.modules() if inner.training]
-    for inner in training:
-        inner.training = False
-    try:
-        yield
-    finally:
-        for inner in training:
-            inner.training = True
 
 
 @contextlib.contextmanager

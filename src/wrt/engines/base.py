@@ -19,6 +19,7 @@ class Capabilities:
 
     Costs are in forward passes per seed, those with `again` for a pull or push of a gradient; `unroll` is the number
     of seeds that one compiled program may repeat one after the other before a loop or a batched form takes over.
+    `transposes`: a pull is made by transposing a push, so that the two agree by construction.
     """
 
     compiles: bool
@@ -29,6 +30,7 @@ class Capabilities:
     unroll: int = 32
     static_batch: bool = False  # a new N compiles a new program, so the last batch is padded
     traces: bool = False  # what is compiled holds what Python has read, and `trace` finds that out
+    transposes: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,13 @@ class Facts:
     """What one abstract evaluation of a function says about it.
 
     `shapes` are the outputs' shapes, `connected[j][k]` says whether output j depends on input k, `bytes` is what
-    the intermediate values of all samples take.
+    the intermediate values of all samples take, `custom` names operators with a derivative of the user's own.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     connected: tuple[tuple[bool, ...], ...]
     bytes: int
+    custom: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

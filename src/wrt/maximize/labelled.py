@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from wrt.derive import inputs as inp, losses
-from wrt.derive.job import Job, Options, example_of, prepare
+from wrt.derive.job import Job, Options, prepare
+from wrt.derive.known import example_of
 from wrt.derive.target import pick_output
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array
