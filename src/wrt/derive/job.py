@@ -13,6 +13,7 @@ import numpy as np
 
 from wrt import rules
 from wrt.derive import inputs as inp, losses, target as targets
+from wrt.derive.agree import disagreement
 from wrt.derive.choose import Plan, Request, Sizes, choose, resized
 from wrt.derive.compress import Sweep, compress
 from wrt.derive.inputs import Inputs
@@ -139,7 +140,9 @@ def _recipe(
 
     def push_problem() -> str:
         f = problem.function(state, fixed, labels)
-        return engine.push_problem(slopes(engine, f, shapes) if what in ORDERS else f, diff)
+        found = engine.push_problem(slopes(engine, f, shapes) if what in ORDERS else f, diff)
+        compiled = engine.capabilities.compiles if request.compile is None else request.compile
+        return found or disagreement(problem, shapes, state, example, labels, what in ORDERS, compiled)
 
     plan = _plan(adapted, inputs, shapes, what, request, push_problem)
     program = make_program(problem, shapes, plan, what, graph)

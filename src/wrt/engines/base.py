@@ -19,6 +19,7 @@ class Capabilities:
 
     Costs are in forward passes per seed, those with `again` for a pull or push of a gradient; `unroll` is the number
     of seeds that one compiled program may repeat one after the other before a loop or a batched form takes over.
+    `transposes`: a pull is made by transposing a push, so that the two agree by construction.
     """
 
     compiles: bool
@@ -28,6 +29,7 @@ class Capabilities:
     push_again_cost: float = 4.0
     unroll: int = 32
     static_batch: bool = False  # a new N compiles a new program, so the last batch is padded
+    transposes: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,13 @@ class JaxEngine:
 
     name = "jax"
     capabilities = Capabilities(
-        compiles=True, pull_cost=2.0, push_cost=2.0, push_again_cost=3.0, unroll=32, static_batch=True
+        compiles=True,
+        pull_cost=2.0,
+        push_cost=2.0,
+        push_again_cost=3.0,
+        unroll=32,
+        static_batch=True,
+        transposes=True,
     )
 
     def pull(

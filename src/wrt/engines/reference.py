@@ -23,7 +23,9 @@ class ReferenceEngine:
     """push is a four-point central difference; pull assembles the Jacobian from pushes."""
 
     name = "reference"
-    capabilities = Capabilities(compiles=False, pull_cost=1e3, push_cost=4.0, pull_again_cost=1e3, unroll=1 << 30)
+    capabilities = Capabilities(
+        compiles=False, pull_cost=1e3, push_cost=4.0, pull_again_cost=1e3, unroll=1 << 30, transposes=True
+    )
 
     def __init__(self, step: float = 1e-3) -> None:
         self.step = step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -127,8 +128,15 @@ class TensorflowEngine:
     def trial(self, f: Function, arrays: Arrays) -> Arrays | None:
         rng = np.random.default_rng(0)
         known = [np.resize(rng.normal(size=64), [s or 2 for s in a.shape]) if self.is_traced(a) else a for a in arrays]
-        with tf.init_scope():
-            return f([tf.cast(a, b.dtype) for a, b in zip(known, arrays, strict=True)])
+        dtypes = [a.dtype for a in arrays]
+
+        def run() -> Arrays:
+            return f([tf.cast(a, d) for a, d in zip(known, dtypes, strict=True)])
+
+        if tf.executing_eagerly():
+            return run()
+        with ThreadPoolExecutor(1) as thread:  # outside the graph; tf.init_scope would stop tapes too
+            return thread.submit(run).result()
 
     def owns(self, value: Any) -> bool:
         return isinstance(value, (tf.Tensor, tf.Variable))
