@@ -13,7 +13,7 @@ from tensorflow.python.eager import record  # the public interface does not say 
 
 from wrt.engines import tensorflow_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
-from wrt.engines.tensorflow_gradients import differentiable, wrong_push
+from wrt.engines.tensorflow_gradients import AGAIN, ALWAYS, PUSHED, differentiable, not_pushed
 from wrt.errors import reason
 from wrt.rules import Rule, Switch
 from wrt.trees import NODES
@@ -37,7 +37,7 @@ class TensorflowEngine:
     ) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
         if hasattr(f, "switch"):
             return tensorflow_rules.pull(f, primals)
-        f = differentiable(f) if graph else f
+        f = differentiable(f, AGAIN if graph else ALWAYS)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(primals)
             y = f(primals)
@@ -51,7 +51,7 @@ class TensorflowEngine:
 
     def push(self, f: Function, primals: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
         with tf.autodiff.ForwardAccumulator(primals, list(tangents)) as accumulator:
-            y = f(primals)
+            y = differentiable(f, PUSHED)(primals)
         return y, [accumulator.jvp(a, unconnected_gradients=ZERO) for a in y]
 
     def map(self, f: Callable[[Array], Arrays], count: int, chunk: int) -> Arrays:
@@ -111,19 +111,19 @@ class TensorflowEngine:
         return Facts(seen["shapes"], seen["connected"], seen["bytes"])
 
     def push_problem(self, f: Function, primals: Arrays) -> str:
+        found: list[str] = []
+
         def trace(*leaves: Array) -> Arrays:
             with tf.autodiff.ForwardAccumulator(leaves, leaves) as accumulator:
-                y = f(list(leaves))
-            missing = [a for a in y if accumulator.jvp(a) is None]
-            return y if not missing else []
+                y = differentiable(f, PUSHED)(list(leaves))
+            found.extend(not_pushed(accumulator, y, leaves))
+            return y
 
         try:
-            concrete = tf.function(trace, autograph=False).get_concrete_function(*primals)
+            tf.function(trace, autograph=False).get_concrete_function(*primals)
         except Exception as error:
             return reason(error)
-        if not concrete.outputs:
-            return "TensorFlow has no forward derivative of one of the operators (the tangent is None)"
-        return wrong_push(concrete.graph)
+        return f"TensorFlow has no forward derivative of {', '.join(found)}" if found else ""
 
     def trial(self, f: Function, arrays: Arrays) -> Arrays | None:
         rng = np.random.default_rng(0)

@@ -10,7 +10,8 @@ import tensorflow as tf
 from tensorflow.python.framework import ops  # the derivatives that exist already have no public name
 
 from wrt.engines.base import Array, Arrays, Function
-from wrt.engines.tensorflow_gradients import FIRST, kinds_inside
+from wrt.engines.tensorflow_gradients import operators_inside
+from wrt.engines.tensorflow_repairs import REPAIRS, repaired
 from wrt.errors import OptionError, SelectionError
 from wrt.rules import Rule, Switch
 
@@ -64,7 +65,7 @@ def with_rules(f: Function, rules: Mapping[str, Rule], seen: set[str], switch: S
         with graph.gradient_override_map(overrides):
             y = f(primals)
         operations = graph.get_operations()[before:]
-        _check_loops(graph, operations, rules)
+        _check_loops(operations, rules)
         kinds = {op.type for op in operations}
         seen.update(name for name in rules if OPERATORS[name] in kinds)
         return y
@@ -92,7 +93,7 @@ def pull(f: Function, primals: Arrays) -> tuple[Arrays, Callable[[Arrays], Array
 
 def _forward(f: Function, primals: Arrays) -> tuple[Arrays, Arrays]:
     leaves = [tf.identity(p) for p in primals]
-    with tf.compat.v1.get_default_graph().gradient_override_map(FIRST):
+    with repaired():
         return f(leaves), leaves
 
 
@@ -103,15 +104,15 @@ def _register(rule: Rule, switch: Switch) -> str:
     @tf.RegisterGradient(name)
     def gradient(op: tf.Operation, u: Array) -> Array:
         lookup = ops.gradient_registry.lookup
-        ordinary = lookup(FIRST.get(op.type, op.type))
+        ordinary = lookup(REPAIRS.get(op.type, op.type))
         return rule(u, op.inputs[0], lambda u: ordinary(op, u)) if switch.on else ordinary(op, u)
 
     return name
 
 
-def _check_loops(graph: Any, operations: list[Any], rules: Mapping[str, Any]) -> None:
+def _check_loops(operations: list[Any], rules: Mapping[str, Any]) -> None:
     """The functions that these operators call hold none of the activations."""
-    nested = kinds_inside(graph, operations)
+    nested = {op.type for op in operators_inside(operations)}
     for name in rules:
         if OPERATORS[name] in nested:
             raise SelectionError(
