@@ -32,9 +32,9 @@ def disagreement(
     engine, samples, rng = problem.network.engine, example[0].shape[0], np.random.default_rng(0)
     if engine.capabilities.transposes:
         return ""
-    v, mix = (_vectors(samples, s, rng) for s in (shapes.ins, shapes.outs))
-    u = _with_first_sample(v if again else mix)
-    vectors = [v, u, mix]
+    v, w = (_vectors(samples, s, rng) for s in (shapes.ins, shapes.outs))
+    u = _with_first_sample(v if again else w)
+    vectors = [v, u, [a.sum(0, keepdims=True) for a in w]]
     program = _program(problem, shapes, again)
     run = engine.compile(program) if compiled else program
 
