@@ -33,6 +33,10 @@ class DependenceError(SelectionError):
     """The chosen output does not depend on the chosen tensor."""
 
 
+class DerivativeError(WrtError, RuntimeError):
+    """An operator has no derivative of the order that is needed, or none that can be trusted."""
+
+
 class OptionError(WrtError, ValueError):
     """An option (`mode`, `chunk`, `batch_size`, ...) has a value that cannot be honoured."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,66 +22,97 @@ Vectors = list[np.ndarray]  # of every tensor (count, N, ...)
 Values = list[tuple[str, np.ndarray]]  # dtypes and values
 
 
-def disagreement(
-    problem: Problem, shapes: Shapes, state: Arrays, example: Arrays, labels: Array | None, again: bool, compiled: bool
-) -> str:
-    """What is wrong with a push of this problem, or, if `again`, of its gradient; empty when it agrees with a pull.
+@dataclass(frozen=True)
+class Trial:
+    """A problem on a few samples, to be evaluated as plans are: compiled where they are."""
 
-    It is evaluated as the plan would be: compiled where that is. What has no values or other ones each time is not
-    judged.
+    problem: Problem
+    shapes: Shapes
+    state: Arrays
+    example: Arrays
+    labels: Array | None
+    compiled: bool
+
+    @property
+    def engine(self) -> Engine:
+        return self.problem.network.engine
+
+    def vectors(self) -> tuple[Vectors, Vectors]:
+        """Random ones along inputs and along outputs."""
+        rng, samples = np.random.default_rng(0), self.example[0].shape[0]
+        return _vectors(samples, self.shapes.ins, rng), _vectors(samples, self.shapes.outs, rng)
+
+    def run(self, what: Callable[..., list[Arrays]], *vectors: Vectors) -> list[Values]:
+        """`what(f, primals, *vectors)` with values; nothing where there are none.
+
+        Raises:
+            Exception: whatever the model raises where it is given its own values.
+        """
+        engine, count = self.engine, len(self.state)
+
+        def program(state: Arrays, leaves: Arrays, labels: Array | None, vectors: list[Arrays]) -> list[Arrays]:
+            diff, fixed = diff_of(self.problem, leaves, self.shapes.sites)
+            return what(self.problem.function(state, fixed, labels), diff, *vectors)
+
+        run = engine.compile(program) if self.compiled else program
+
+        def evaluate(arrays: Arrays) -> Arrays:
+            seeds = [[engine.asarray(a, None, arrays[0]) for a in part] for part in vectors]
+            return run(arrays[:count], arrays[count:], self._labels(arrays[0]), seeds)
+
+        arrays = [*self.state, *self.example]
+        try:
+            found = engine.trial(evaluate, arrays) or []
+            return [[_on_host(engine, a) for a in part] for part in found]
+        except Exception as error:
+            if engine.is_out_of_memory(error) or not any(map(engine.is_traced, arrays)):
+                raise
+            return []  # random values in place of traced ones need not suit the model
+
+    def _labels(self, like: Array) -> Array | None:
+        if self.labels is None:
+            return None
+        return self.engine.asarray(np.zeros(tuple(self.labels.shape)), self.engine.dtype(self.labels), like)
+
+
+def disagreement(trial: Trial, again: bool, mode: str = "forward") -> str:
+    """What is wrong with pushes, or, if `again`, with those of the gradient; empty where they agree with pulls.
+
+    With `mode="double"` pushes are made of two pulls. What has no values or other ones each time is not judged.
     """
-    engine, samples, rng = problem.network.engine, example[0].shape[0], np.random.default_rng(0)
-    if engine.capabilities.transposes:
+    engine = trial.engine
+    if engine.capabilities.transposes and mode == "forward":
         return ""
-    v, w = (_vectors(samples, s, rng) for s in (shapes.ins, shapes.outs))
+    v, w = trial.vectors()
     u = _with_first_sample(v if again else w)
-    vectors = [v, u, [a.sum(0, keepdims=True) for a in w]]
-    program = _program(problem, shapes, again)
-    run = engine.compile(program) if compiled else program
+    mix = [a.sum(0, keepdims=True) for a in w]
 
-    def evaluate(arrays: Arrays) -> Arrays:
-        first, count = arrays[0], len(state)
-        seeds = [[engine.asarray(a, None, first) for a in part] for part in vectors]
-        known = None if labels is None else engine.asarray(np.zeros(tuple(labels.shape)), engine.dtype(labels), first)
-        return run(arrays[:count], arrays[count:], known, *seeds)
+    def both(f: Function, primals: Arrays, v: Arrays, u: Arrays, mix: Arrays) -> list[Arrays]:
+        g = mixed(engine, f, mix) if again else f
+        y, pushed = compress(engine, g, primals, numbered(engine, v), Sweep(mode, v[0].shape[0], 1))
+        same, pulled = compress(engine, g, primals, numbered(engine, u), Sweep("reverse", u[0].shape[0], 1))
+        return [pushed, pulled, y, same]
 
     try:
-        found = engine.trial(evaluate, [*state, *example])
-        found = [[_on_host(engine, a) for a in part] for part in found or []]
+        found = trial.run(both, v, u, mix)
     except Exception as error:
         if engine.is_out_of_memory(error):
             raise
-        traced = any(map(engine.is_traced, [*state, *example]))  # perhaps random values do not fit the model
-        return "" if traced else reason(error)
+        return reason(error)
     return _judged(found, v, u) if found else ""
 
 
-def _program(problem: Problem, shapes: Shapes, again: bool) -> Callable[..., list[Arrays]]:
-    """Pushes, pulls, and the outputs as both of them saw them."""
-    engine = problem.network.engine
-
-    def program(state: Arrays, leaves: Arrays, labels: Array | None, v: Arrays, u: Arrays, mix: Arrays) -> list[Arrays]:
-        diff, fixed = diff_of(problem, leaves, shapes.sites)
-        f = problem.function(state, fixed, labels)
-        g = _mixed(engine, f, mix) if again else f
-        y, pushed = compress(engine, g, diff, _numbered(engine, v), Sweep("forward", v[0].shape[0], 1))
-        same, pulled = compress(engine, g, diff, _numbered(engine, u), Sweep("reverse", u[0].shape[0], 1))
-        return [pushed, pulled, y, same]
-
-    return program
-
-
-def _mixed(engine: Engine, f: Function, mix: Arrays) -> Function:
+def mixed(engine: Engine, f: Function, mix: Arrays) -> Function:
     """The gradient of a random mixture of all outputs: what bends a part of them bends it."""
 
     def gradient(primals: Arrays) -> Arrays:
         sweep = Sweep("reverse", 1, 1, True)
-        return [a[0] for a in compress(engine, f, primals, lambda _, like: _numbered(engine, mix)(0, like), sweep)[1]]
+        return [a[0] for a in compress(engine, f, primals, lambda _, like: numbered(engine, mix)(0, like), sweep)[1]]
 
     return gradient
 
 
-def _numbered(engine: Engine, vectors: Arrays) -> Seeds:
+def numbered(engine: Engine, vectors: Arrays) -> Seeds:
     """Vector number `r` of each tensor, as its dtype; what comes behind those tensors gets none."""
 
     def seeds(r: Array, like: Arrays) -> Arrays:
@@ -118,7 +150,7 @@ def _judged(found: list[Values], v: Vectors, u: Vectors) -> str:
     worst = max(_difference(pushed[: len(u)], pulled, v, u, i, k) for i in range(len(v[0])) for k in range(len(u[0])))
     if worst <= tolerance:
         return ""
-    return f"its products disagree with those of reverse mode, by {worst:.2g} of their size, as no right ones can"
+    return f"its products disagree with those of reverse mode, by {worst:.2g} of their size"
 
 
 def _difference(pushed: Vectors, pulled: Vectors, v: Vectors, u: Vectors, i: int, k: int) -> float:

@@ -13,10 +13,11 @@ import numpy as np
 
 from wrt import rules
 from wrt.derive import inputs as inp, losses, target as targets
-from wrt.derive.agree import disagreement
+from wrt.derive.agree import Trial, disagreement
 from wrt.derive.choose import Plan, Request, Sizes, choose, resized
 from wrt.derive.compress import Sweep, compress
 from wrt.derive.inputs import Inputs
+from wrt.derive.lost import check_bend, check_product
 from wrt.derive.problem import PROBE, Problem, Shapes, diff_of, inspect
 from wrt.derive.slope import bend, slopes, turns
 from wrt.derive.target import Target
@@ -138,13 +139,19 @@ def _recipe(
         shapes = adapted.cache[question] = inspect(problem, state, example, labels)
     diff, fixed = diff_of(problem, example, shapes.sites)
 
+    compiled = engine.capabilities.compiles if request.compile is None else request.compile
+    trial = Trial(problem, shapes, state, example, labels, compiled)
+
     def push_problem() -> str:
         f = problem.function(state, fixed, labels)
         found = engine.push_problem(slopes(engine, f, shapes) if what in ORDERS else f, diff)
-        compiled = engine.capabilities.compiles if request.compile is None else request.compile
-        return found or disagreement(problem, shapes, state, example, labels, what in ORDERS, compiled)
+        return found or disagreement(trial, what in ORDERS)
 
     plan = _plan(adapted, inputs, shapes, what, request, push_problem)
+    if plan.mode == "double":
+        check_product(trial)
+    if what in ORDERS:
+        check_bend(trial)
     program = make_program(problem, shapes, plan, what, graph)
     return Recipe(problem, shapes, plan, engine.compile(program) if plan.compiled else program)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,6 +111,7 @@ class Shapes:
     sites: dict[Site, tuple[tuple[int, ...], str]] = field(default_factory=dict)
     probability: bool = False
     unit_shape: tuple[int, ...] = ()  # of the tensor that of= chooses from, per sample
+    custom: tuple[str, ...] = ()  # operators with a derivative of the user's own
 
     @property
     def outputs(self) -> int:
@@ -149,7 +151,8 @@ def inspect(problem: Problem, state: Arrays, example: Arrays, labels: Array | No
         _check_is_logit(problem, state, example)
     ins = tuple(tuple(d.shape[1:]) for d in diff)
     outs = tuple(tuple(shape[1:]) for shape in facts.shapes)
-    return Shapes(outs, ins, note["structure"], facts.bytes // samples, sites, note["probability"], note["shape"])
+    per_sample = facts.bytes // samples
+    return Shapes(outs, ins, note["structure"], per_sample, sites, note["probability"], note["shape"], facts.custom)
 
 
 def _check_rules(problem: Problem, found: set[str]) -> None:
@@ -203,7 +206,7 @@ def _facts(
     try:
         facts = problem.network.engine.inspect(f, diff)
         chosen = len(facts.shapes) - (len(diff) if problem.with_values else 0)
-        return Facts(facts.shapes[:chosen], facts.connected[:chosen], facts.bytes)
+        return dataclasses.replace(facts, shapes=facts.shapes[:chosen], connected=facts.connected[:chosen])
     except WrtError:
         raise
     except Exception as error:

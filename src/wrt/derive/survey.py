@@ -14,7 +14,7 @@ from wrt.derive.job import Job
 from wrt.derive.products import Products
 from wrt.engines.base import Array, Arrays
 from wrt.engines.network import Taps
-from wrt.errors import WrtError
+from wrt.errors import DerivativeError, WrtError
 from wrt.trees import Path, path_name, unflatten
 
 SATURATED = 1 - 1e-6
@@ -75,6 +75,8 @@ def push_or_none(products: Products, v: np.ndarray) -> np.ndarray | None:
     """`J v`, or `None` where the model has no forward derivative of any kind."""
     try:
         return products.forth(v)
+    except DerivativeError:  # nor one made of two pulls
+        return None
     except WrtError:
         raise
     except Exception as error:  # an operator without a forward rule, in the words of any framework

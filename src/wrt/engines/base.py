@@ -37,12 +37,13 @@ class Facts:
     """What one abstract evaluation of a function says about it.
 
     `shapes` are the outputs' shapes, `connected[j][k]` says whether output j depends on input k, `bytes` is what
-    the intermediate values of all samples take.
+    the intermediate values of all samples take, `custom` names operators with a derivative of the user's own.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     connected: tuple[tuple[bool, ...], ...]
     bytes: int
+    custom: tuple[str, ...] = ()
 
 
 class Optimizer(Protocol):

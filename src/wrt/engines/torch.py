@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wrt.engines import torch_optim, torch_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
+from wrt.engines.torch_graph import custom_operators, depends, note_size, runs_outside_python
 from wrt.errors import reason
 from wrt.rules import Rule, Switch
 from wrt.trees import NODES
@@ -91,18 +92,19 @@ class TorchEngine:
             y = f(primals)
             return Facts(tuple(tuple(a.shape) for a in y), ((True,) * len(primals),) * len(y), 0)
         saved: dict[int, int] = {}
-        with _recording(), torch.autograd.graph.saved_tensors_hooks(_note_size(saved, primals), lambda t: t):
+        with _recording(), torch.autograd.graph.saved_tensors_hooks(note_size(saved, primals), lambda t: t):
             leaves = [_leaf(p) for p in primals]
             y = f(leaves)
-            connected = tuple(_depends(a, leaves) for a in y)
-        return Facts(tuple(tuple(a.shape) for a in y), connected, sum(saved.values()))
+            connected = tuple(depends(a, leaves) for a in y)
+        return Facts(tuple(tuple(a.shape) for a in y), connected, sum(saved.values()), custom_operators(y))
 
     def push_problem(self, f: Function, primals: Arrays) -> str:
         try:
             self.push(f, primals, [torch.zeros_like(p) for p in primals])
+            outside = runs_outside_python(f, primals)
         except (NotImplementedError, RuntimeError) as error:
             return reason(error)
-        return ""
+        return "an operator runs outside Python (TorchScript, an extension), where it cannot be trusted" * outside
 
     def trial(self, f: Function, arrays: Arrays) -> Arrays | None:
         return None if transforming() else f(arrays)
@@ -228,22 +230,3 @@ def _composed_attention() -> contextlib.AbstractContextManager[None]:
 def _leaf(value: Array) -> Array:
     value = value.clone() if value.is_inference() else value
     return value.detach().requires_grad_()
-
-
-def _note_size(saved: dict[int, int], primals: Arrays) -> Callable[[Array], Array]:
-    """Weights are there once, whatever the batch: what counts has a graph, or one row per sample."""
-    counts = {len(p) for p in primals}
-
-    def note(tensor: Array) -> Array:
-        if tensor.requires_grad or (tensor.dim() and len(tensor) in counts):
-            saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor.detach()  # an operator that kept its own output would never be freed
-
-    return note
-
-
-def _depends(output: Array, leaves: Arrays) -> tuple[bool, ...]:
-    if not output.requires_grad:
-        return (False,) * len(leaves)
-    grads = torch.autograd.grad(output.sum(), leaves, retain_graph=True, allow_unused=True)
-    return tuple(g is not None for g in grads)
