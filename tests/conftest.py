@@ -25,9 +25,10 @@ if ENGINE == "jax":
 
     jax.config.update("jax_enable_x64", True)
 
+collect_ignore = [] if ENGINE == "tensorflow" else ["test_tensorflow_operators.py"]
 if ENGINE != "torch":
     # long, the same on every engine; or about torch alone
-    collect_ignore = ["test_export_operators.py", "test_example_mnist.py", "test_captum.py"]
+    collect_ignore += ["test_export_operators.py", "test_example_mnist.py", "test_captum.py"]
     collect_ignore += ["test_plots.py", "test_plots_history.py", "test_plots_tables.py", "test_cli_explain.py"]
     collect_ignore += ["test_plots_relevance.py", "test_relevance_tables.py", "test_cli_relevance.py"]
 

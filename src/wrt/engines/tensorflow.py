@@ -14,6 +14,7 @@ from tensorflow.python.eager import record  # the public interface does not say 
 from wrt.engines import tensorflow_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
 from wrt.engines.tensorflow_gradients import AGAIN, ALWAYS, PUSHED, differentiable, not_pushed
+from wrt.engines.tensorflow_missing import named, reaches, refuse
 from wrt.errors import reason
 from wrt.rules import Rule, Switch
 from wrt.trees import NODES
@@ -44,7 +45,8 @@ class TensorflowEngine:
 
         def back(cotangents: Arrays) -> Arrays:
             seeds = [tf.cast(u, a.dtype) for u, a in zip(cotangents, y, strict=True)]
-            grads = tape.gradient(y, primals, output_gradients=seeds, unconnected_gradients=ZERO)
+            with named():
+                grads = tape.gradient(y, primals, output_gradients=seeds, unconnected_gradients=ZERO)
             return [tf.convert_to_tensor(g) for g in grads]
 
         return y, back
@@ -101,10 +103,11 @@ class TensorflowEngine:
             with tf.GradientTape(persistent=True) as tape:
                 tape.watch(leaves)
                 y = f(list(leaves))
+            refuse(leaves, y)
             operations = tf.compat.v1.get_default_graph().get_operations()[before:]
             seen["bytes"] = sum(_bytes(t) for op in operations for t in op.outputs if op.type not in WEIGHTS)
             seen["shapes"] = tuple(tuple(a.shape) for a in y)
-            seen["connected"] = tuple(_reaches(tape, a, leaves) for a in y)
+            seen["connected"] = tuple(reaches(tape, a, leaves) for a in y)
             return y
 
         tf.function(trace, autograph=False).get_concrete_function(*primals)
@@ -236,10 +239,3 @@ def _needs_xla() -> bool:
     if tf.executing_eagerly():
         return False
     return any("_XlaMustCompile" in op.node_def.attr for op in tf.compat.v1.get_default_graph().get_operations())
-
-
-def _reaches(tape: tf.GradientTape, output: Array, leaves: Sequence[Array]) -> tuple[bool, ...]:
-    try:
-        return tuple(g is not None for g in tape.gradient(output, leaves))
-    except LookupError:  # an operator without a derivative, such as the search for a bucket
-        return (False,) * len(leaves)

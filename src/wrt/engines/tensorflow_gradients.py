@@ -17,11 +17,12 @@ from wrt.engines import (  # noqa: F401  (they fill the table)
     tensorflow_special,
 )
 from wrt.engines.base import Array, Arrays, Function
+from wrt.engines.tensorflow_missing import between
 from wrt.engines.tensorflow_repairs import ALWAYS, PREFIX, REPAIRS, repaired
-from wrt.engines.tensorflow_rewrite import BODIES, bodies, is_custom, own_graph, remade, rule_of
+from wrt.engines.tensorflow_rewrite import BODIES, bodies, is_custom, own_graph, recomputes, remade, rule_of
 
-CUSTOM = "tf.custom_gradient"
-AGAIN = frozenset(REPAIRS)  # what needs care where a derivative is differentiated again
+CUSTOM, RECOMPUTED = "tf.custom_gradient", "tf.recompute_grad"
+AGAIN = frozenset(REPAIRS) | {RECOMPUTED}  # what needs care where a derivative is differentiated again
 PUSHED = AGAIN - {"StopGradient"} | {CUSTOM}  # and where it is pushed, which passes by custom gradients
 
 
@@ -35,10 +36,11 @@ def differentiable(f: Function, kinds: Iterable[str] = ALWAYS) -> Function:
 
     def g(primals: Arrays) -> Arrays:
         y, operations = _traced(f, primals)
-        inside = (op for op in operators_inside(operations) if not rule_of(op).startswith(PREFIX))
-        if (wanted - {CUSTOM}) & _kinds(inside):
+        kinds = _kinds(operations)
+        inside = _kinds(op for op in operators_inside(operations) if not rule_of(op).startswith(PREFIX))
+        if (wanted - {CUSTOM}) & inside or (wanted & kinds and RECOMPUTED in kinds):
             return own_graph(remade(f))(primals)
-        if wanted & _kinds(operations):  # a tape sees nothing of rules, so those of the table are no excuse here
+        if wanted & kinds:  # a tape sees nothing of rules, so those of the table are no excuse here
             return own_graph(inner)(primals)
         return f(primals) if y is None else y  # a graph of its own takes half as long again
 
@@ -76,25 +78,9 @@ def _kinds(operations: Iterable[tf.Operation]) -> set[str]:
     real = [
         op for op in operations if op.outputs and (op.outputs[0].dtype.is_floating or op.outputs[0].dtype.is_complex)
     ]
-    return {op.type for op in real if op.type in REPAIRS} | ({CUSTOM} if any(map(is_custom, real)) else set())
-
-
-def between(leaves: Iterable[Array], outputs: Iterable[Array]) -> list[tf.Operation]:
-    """The operators of a graph by which outputs depend on leaves, in the order in which they were made."""
-    needed: set[tf.Operation] = set()
-    stack = [a.op for a in outputs]
-    while stack:
-        op = stack.pop()
-        if op not in needed:
-            needed.add(op)
-            stack += [t.op for t in op.inputs]
-    follow = {a.op for a in leaves}
-    found = []
-    for op in tf.compat.v1.get_default_graph().get_operations():
-        if op in needed and any(t.op in follow for t in op.inputs):
-            follow.add(op)
-            found.append(op)
-    return found
+    custom = [op for op in real if is_custom(op)]
+    kinds = {op.type for op in real if op.type in REPAIRS} | ({CUSTOM} if custom else set())
+    return kinds | ({RECOMPUTED} if any(map(recomputes, custom)) else set())
 
 
 def not_pushed(accumulator: tf.autodiff.ForwardAccumulator, outputs: Arrays, leaves: Iterable[Array]) -> list[str]:

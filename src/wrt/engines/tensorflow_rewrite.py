@@ -6,6 +6,7 @@ functions of the user's are graphs of their own; they are left alone, and what i
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,6 +70,24 @@ def is_custom(op: tf.Operation) -> bool:
     return op.type == "IdentityN" and rule_of(op).startswith("CustomGradient")
 
 
+def recomputes(op: tf.Operation) -> bool:
+    """Whether a custom gradient is that of `tf.recompute_grad`: the same as without it, but to first order only."""
+    rule = _held(ops.gradient_registry.lookup(rule_of(op)), "tape_grad_fn", "grad_fn")
+    return getattr(rule, "__qualname__", "").startswith("recompute_grad.")
+
+
+def results_of(op: tf.Operation) -> int:
+    """How many inputs of a custom gradient are the results, to which no cotangent goes."""
+    return int(_held(ops.gradient_registry.lookup(rule_of(op)), "tape_grad_fn", "flat_result_len") or 0)
+
+
+def _held(rule: Any, *names: str) -> Any:
+    """What a function holds under a name, and what that holds under the next."""
+    for name in names:
+        rule = inspect.getclosurevars(rule).nonlocals.get(name) if inspect.isfunction(rule) else None
+    return rule
+
+
 def copied(source: Any, inputs: Sequence[Array]) -> Arrays:
     """The outputs of a traced function at other inputs, in the graph that is being made."""
     made = {old.ref(): new for old, new in zip(source.inputs, inputs, strict=True)}
@@ -103,13 +122,16 @@ def _copier(body: Any, count: int) -> Callable[..., Arrays]:
 def _operator(op: tf.Operation, arguments: Arrays, made: dict[Any, Array]) -> Arrays:
     graph = tf.compat.v1.get_default_graph()
     attributes = {name: value for name, value in op.node_def.attr.items() if name[0] != "_" or name == RULE}
+    custom = is_custom(op)
+    if custom and recomputes(op):
+        del attributes[RULE]
     for value in attributes.values():
         for called in (value.func, *value.list.func):
             if called.name:
                 graph._add_function_recursive(_function(op.graph, called.name))
     dtypes = [t.dtype for t in op.outputs]
     new = graph.create_op(op.type, arguments, dtypes, name=op.name, attrs=attributes, op_def=op.op_def)
-    if is_custom(op):
+    if custom and RULE in attributes:
         new._gradient_function = _custom(op, made)
     return list(new.outputs)
 

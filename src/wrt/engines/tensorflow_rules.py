@@ -11,6 +11,7 @@ from tensorflow.python.framework import ops  # the derivatives that exist alread
 
 from wrt.engines.base import Array, Arrays, Function
 from wrt.engines.tensorflow_gradients import operators_inside
+from wrt.engines.tensorflow_missing import named
 from wrt.engines.tensorflow_repairs import REPAIRS, repaired
 from wrt.errors import OptionError, SelectionError
 from wrt.rules import Rule, Switch
@@ -84,7 +85,7 @@ def pull(f: Function, primals: Arrays) -> tuple[Arrays, Callable[[Arrays], Array
         here = tf.compat.v1.get_default_graph() is graph  # else in the body of a loop over seeds: evaluate again
         y, leaves = made if here else _forward(f, primals)
         seeds = [tf.cast(u, a.dtype) for u, a in zip(cotangents, y, strict=True)]
-        with f.switch:  # type: ignore[attr-defined]
+        with f.switch, named():  # type: ignore[attr-defined]
             grads = tf.gradients(y, leaves, seeds, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [tf.convert_to_tensor(g) for g in grads]
 
