@@ -31,9 +31,7 @@ class TensorflowEngine:
     """pull is a `GradientTape`, push is a `ForwardAccumulator`, compilation is `tf.function`."""
 
     name = "tensorflow"
-    capabilities = Capabilities(
-        compiles=True, pull_cost=2.0, push_cost=3.0, push_again_cost=5.0, unroll=32, traces=True
-    )
+    capabilities = Capabilities(compiles=True, push_cost=3.0, push_again_cost=5.0, traces=True)
 
     def pull(
         self, f: Function, primals: Arrays, graph: bool = False, once: bool = False
