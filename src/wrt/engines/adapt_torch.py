@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from wrt.engines import registry
+from wrt.engines import registry, torch_layout
 from wrt.engines.base import Array, Arrays
 from wrt.engines.identity import identity
 from wrt.engines.network import Network, Taps, WeakCache, arguments, weak
@@ -82,7 +82,7 @@ def adapt(module: torch.nn.Module) -> Network:
         affine=lambda: _affine(alive()),
         owners=lambda: [names[0].rpartition(".")[0] for names, _ in _tensors(alive())],
         kind="torch",
-        channels_first=True,
+        usual=lambda name, rank: torch_layout.convention(alive(), name, rank),
     )
 
 
@@ -105,7 +105,7 @@ def adapt_function(function: Any) -> Network:
             return function(*args, **kwargs)
 
     engine = registry.engine("torch")
-    return Network(engine, apply, fingerprint=lambda: identity(alive()), channels_first=True)
+    return Network(engine, apply, fingerprint=lambda: identity(alive()))
 
 
 def _tensors(module: torch.nn.Module) -> list[tuple[list[str], Array]]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wrt.engines import jax_rules
+from wrt.engines import jax_layout, jax_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
 from wrt.engines.jax_pooling import fast_pooling
 from wrt.rules import Rule, Switch
@@ -27,6 +27,7 @@ class JaxEngine:
     capabilities = Capabilities(
         compiles=True, pull_cost=2.0, push_cost=2.0, push_again_cost=3.0, unroll=32, static_batch=True
     )
+    channels = staticmethod(jax_layout.channels)
 
     def pull(
         self, f: Function, primals: Arrays, graph: bool = False, once: bool = False

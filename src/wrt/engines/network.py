@@ -120,7 +120,8 @@ class Network:
     fingerprint: Callable[[], Hashable] = lambda: None
     batch: int | None = None  # a batch size built into the model
     kind: str = "function"
-    channels_first: bool = False
+    layout: Callable[[str, int], int | None] = lambda name, rank: None  # the axis of a layer's channels, if it says so
+    usual: Callable[[str, int], int | None] = lambda name, rank: None  # by convention; "" means the inputs, in both
 
 
 @dataclass(frozen=True)

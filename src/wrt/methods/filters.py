@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wrt.derive.layout import axis_of
 from wrt.engines import registry
 from wrt.engines.base import Array, Engine
 from wrt.errors import InputError, OptionError
@@ -127,29 +128,34 @@ def absolute_normalize(maps: Any, lead: int = 1) -> Any:
     return normalize(absolute(maps), lead)
 
 
-def reduce_channels(maps: Any, how: Reduction = "max", axis: int = -1) -> Any:
+def reduce_channels(
+    maps: Any, how: Reduction = "max", axis: int | None = None, *, data_format: str | None = None, lead: int = 1
+) -> Any:
     """One number for all channels of a position.
 
     `max |m|`, `sum m` or `(sum m²)^½` over the channels; the shape of the maps without that axis.
 
     Args:
-        maps: `(N, ..., C)`; or a nest of them.
+        maps: `(N, ..., C)` or `(N, C, ...)`, with `lead=2` `(N, K, ...)`; or a nest of them.
         how: `"max"`, `"sum"` or `"norm"`.
-        axis: that of the channels: -1 where they are last, 1 where they are first (2 with K units).
+        axis: that of the channels.
+        data_format: `"channels_last"` or `"channels_first"` in its place: the last axis, or the one behind those that
+            number the maps. One of the two is needed where maps have several axes.
+        lead: the number of axes that number the maps.
 
     Raises:
-        OptionError: `how` is no choice.
+        OptionError: `how` or `data_format` is no choice, or it is not said where the channels are.
         InputError: the maps have no such axis.
 
     Example:
         >>> import numpy as np, wrt
         >>> maps = np.array([[[3.0, -4.0]]])
-        >>> tuple(float(wrt.filters.reduce_channels(maps, how)[0, 0]) for how in ("max", "sum", "norm"))
+        >>> tuple(float(wrt.filters.reduce_channels(maps, how, -1)[0, 0]) for how in ("max", "sum", "norm"))
         (4.0, -1.0, 5.0)
     """
     if how not in ("max", "sum", "norm"):
         raise OptionError(f"how={how!r} is not a choice; expected 'max', 'sum' or 'norm'")
-    return map_leaves(lambda m: _reduced(_engine(m), m, how, axis), maps)
+    return map_leaves(lambda m: _reduced(_engine(m), m, how, _channel_axis(m, axis, data_format, lead)), maps)
 
 
 def clip_percentile(maps: Any, percent: float = 99.0, lead: int = 1) -> Any:
@@ -173,6 +179,19 @@ def clip_percentile(maps: Any, percent: float = 99.0, lead: int = 1) -> Any:
     if not isinstance(percent, int | float | np.number) or not 0 <= percent <= 100:
         raise OptionError(f"percent={percent!r}; expected a number between 0 and 100")
     return _each(lambda engine, rows: _clipped(engine, rows, float(percent)), maps, lead)
+
+
+def _channel_axis(value: Any, axis: int | None, data_format: str | None, lead: int) -> int:
+    rank = len(np.shape(value))
+    said = axis_of(data_format, rank)
+    if axis is not None and data_format is not None:
+        raise OptionError(f"axis={axis} and data_format={data_format!r} both say where the channels are; give one")
+    if axis is None and said is None and rank > lead + 1:
+        raise OptionError(
+            f"reduce_channels: maps of shape {tuple(np.shape(value))} may have their channels first or last; say where "
+            "by data_format='channels_first' or 'channels_last', or by axis="
+        )
+    return lead if data_format == "channels_first" else -1 if axis is None else axis
 
 
 def _engine(value: Any) -> Engine:

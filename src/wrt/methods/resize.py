@@ -9,9 +9,9 @@ import numpy as np
 from wrt.engines.base import Array, Engine
 
 
-def resized(engine: Engine, value: Array, sizes: Sequence[int], first: int) -> Array:
-    """`value` with `sizes` in place of the axes from number `first` on; beyond the outermost centres it is constant."""
-    for axis, size in enumerate(sizes, first):
+def resized(engine: Engine, value: Array, sizes: Sequence[int], axes: Sequence[int]) -> Array:
+    """`value` with `sizes` in place of those of these axes; beyond the outermost centres it is constant."""
+    for axis, size in zip(axes, sizes, strict=True):
         if value.shape[axis] != size:
             value = mixed(engine, value, axis, matrix(value.shape[axis], size))
     return value
