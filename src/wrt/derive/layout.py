@@ -174,13 +174,14 @@ def _see_layer(adapted: Adapted, inputs: Inputs, site: Site, tensor: tuple[Shape
     network, state = adapted.network, adapted.state(False)
     example = example_of(network, inputs)
 
-    def f(added: Arrays) -> Arrays:
-        taps = Taps(add={site: added[0]}, watch=(site,))
-        y = network.apply(state, unflatten(inputs.structure, example), taps)
+    def f(arrays: Arrays) -> Arrays:
+        taps = Taps(add={site: arrays[0]}, watch=(site,))
+        y = network.apply(state, unflatten(inputs.structure, arrays[1:]), taps)
         return [taps.seen[site], *flatten(y)[0]]
 
-    taken, put = _walked(network, f, [network.engine.zeros(example[0], *tensor)])
+    taken, put = _walked(network, f, [network.engine.zeros(example[0], *tensor), *example])
     channels, features = put[0]
+    _kept(adapted, inputs, "inputs", lambda: taken[1:])  # the same evaluation shows these
     return channels | taken[0], features
 
 

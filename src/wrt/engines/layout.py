@@ -27,10 +27,11 @@ class Ledger:
     """What is found out about the watched tensors."""
 
     claims: list[set[int | None]] = field(default_factory=list)
+    features: list[set[int | None]] = field(default_factory=list)
 
     def watch(self, shapes: Sequence[Shape]) -> list[Marks]:
         """The marks of the tensors that are watched."""
-        self.claims = [set() for _ in shapes]
+        self.claims, self.features = ([set() for _ in shapes] for _ in range(2))
         return [tuple(frozenset({(k, a)}) for a in range(len(s))) for k, s in enumerate(shapes)]
 
     def claim(self, marks: Marks, axis: int) -> None:
@@ -58,9 +59,17 @@ class Ledger:
         axis %= len(marks)
         return (*marks[:axis], marks[axis] | CHANNELS, *marks[axis + 1 :])
 
+    def mapped(self, marks: Marks) -> Marks:
+        """A layer maps the last axis: it has the features of a series or of tokens, whose axes are in their order."""
+        origins = {mark[0] for mark in marks[-1] if isinstance(mark, tuple)}
+        for number in origins if len(marks) == 3 else ():
+            if all(mark == {(number, axis)} for axis, mark in enumerate(marks)):
+                self.features[number].add(2)
+        return linear(marks)
+
     def found(self) -> list[Claims]:
-        """Of every watched tensor, the axes that were taken for its channels."""
-        return [frozenset(found) for found in self.claims]
+        """Of every watched tensor, the axes that were taken for its channels, or else for features."""
+        return [frozenset(claims or features) for claims, features in zip(self.claims, self.features, strict=True)]
 
 
 def lost(rank: int) -> Marks:

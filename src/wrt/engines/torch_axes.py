@@ -119,7 +119,7 @@ def _norm(ledger: Ledger, before: Before, call: Call, result: torch.Tensor) -> M
 
 
 def _linear(ledger: Ledger, before: Before, call: Call, result: torch.Tensor) -> Marks:
-    return lay.linear(before[0][2])
+    return ledger.mapped(before[0][2])
 
 
 def _matmul(ledger: Ledger, before: Before, call: Call, result: torch.Tensor) -> Marks:

@@ -174,7 +174,7 @@ def _one(value: Any, x: Any, resize: Any, lead: int, number: int, channel: Chann
         if len(shape) != len(whole) - (not ids):  # of the input's own shape, or over tokens, which have no grid
             return value
         sizes = whole if ids else positions(whole, channel(number))
-        return resized(engine, value, sizes, range(lead, lead + len(sizes))) if shape != sizes != () else value
+        return resized(engine, value, sizes, lead) if shape != sizes != () else value
     sizes = _sizes(resize)
     axes = list(range(len(shape)))
     if len(shape) == len(whole) == len(sizes) + 1:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wrt.derive.layout import axis_of
+from wrt.derive.layout import check_format
 from wrt.engines import registry
 from wrt.engines.base import Array, Engine
 from wrt.errors import InputError, OptionError
@@ -138,24 +138,25 @@ def reduce_channels(
     Args:
         maps: `(N, ..., C)` or `(N, C, ...)`, with `lead=2` `(N, K, ...)`; or a nest of them.
         how: `"max"`, `"sum"` or `"norm"`.
-        axis: that of the channels.
+        axis: that of the channels; the last one by default. `wrt.explain` gives that of the model.
         data_format: `"channels_last"` or `"channels_first"` in its place: the last axis, or the one behind those that
-            number the maps. One of the two is needed where maps have several axes.
+            number the maps.
         lead: the number of axes that number the maps.
 
     Raises:
-        OptionError: `how` or `data_format` is no choice, or it is not said where the channels are.
+        OptionError: `how` or `data_format` is no choice, or `axis` is given as well.
         InputError: the maps have no such axis.
 
     Example:
         >>> import numpy as np, wrt
         >>> maps = np.array([[[3.0, -4.0]]])
-        >>> tuple(float(wrt.filters.reduce_channels(maps, how, -1)[0, 0]) for how in ("max", "sum", "norm"))
+        >>> tuple(float(wrt.filters.reduce_channels(maps, how)[0, 0]) for how in ("max", "sum", "norm"))
         (4.0, -1.0, 5.0)
     """
     if how not in ("max", "sum", "norm"):
         raise OptionError(f"how={how!r} is not a choice; expected 'max', 'sum' or 'norm'")
-    return map_leaves(lambda m: _reduced(_engine(m), m, how, _channel_axis(m, axis, data_format, lead)), maps)
+    place = _channel_axis(axis, data_format, lead)
+    return map_leaves(lambda m: _reduced(_engine(m), m, how, place), maps)
 
 
 def clip_percentile(maps: Any, percent: float = 99.0, lead: int = 1) -> Any:
@@ -181,17 +182,13 @@ def clip_percentile(maps: Any, percent: float = 99.0, lead: int = 1) -> Any:
     return _each(lambda engine, rows: _clipped(engine, rows, float(percent)), maps, lead)
 
 
-def _channel_axis(value: Any, axis: int | None, data_format: str | None, lead: int) -> int:
-    rank = len(np.shape(value))
-    said = axis_of(data_format, rank)
+def _channel_axis(axis: int | None, data_format: str | None, lead: int) -> int:
+    check_format(data_format)
     if axis is not None and data_format is not None:
         raise OptionError(f"axis={axis} and data_format={data_format!r} both say where the channels are; give one")
-    if axis is None and said is None and rank > lead + 1:
-        raise OptionError(
-            f"reduce_channels: maps of shape {tuple(np.shape(value))} may have their channels first or last; say where "
-            "by data_format='channels_first' or 'channels_last', or by axis="
-        )
-    return lead if data_format == "channels_first" else -1 if axis is None else axis
+    if axis is None:
+        return lead if data_format == "channels_first" else -1
+    return axis
 
 
 def _engine(value: Any) -> Engine:

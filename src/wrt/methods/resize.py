@@ -9,8 +9,12 @@ import numpy as np
 from wrt.engines.base import Array, Engine
 
 
-def resized(engine: Engine, value: Array, sizes: Sequence[int], axes: Sequence[int]) -> Array:
-    """`value` with `sizes` in place of those of these axes; beyond the outermost centres it is constant."""
+def resized(engine: Engine, value: Array, sizes: Sequence[int], where: int | Sequence[int]) -> Array:
+    """`value` with `sizes` in place of the axes from number `where` on, or of these ones.
+
+    Beyond the outermost centres it is constant.
+    """
+    axes = range(where, where + len(sizes)) if isinstance(where, int) else where
     for axis, size in zip(axes, sizes, strict=True):
         if value.shape[axis] != size:
             value = mixed(engine, value, axis, matrix(value.shape[axis], size))

@@ -147,7 +147,7 @@ def _scores(subject: Subject, values: Array, axes: tuple[int, ...]) -> Array:
     found = []
     for part in subject.parts(values.shape[1], "Score-CAM"):
         count = part.stop - part.start
-        masks = normalize(resized(home, values[:, part], sizes, range(2, 2 + len(sizes))), lead=2)
+        masks = normalize(resized(home, values[:, part], sizes, 2), lead=2)
         masks = home.moveaxis(home.reshape(masks, (-1, count, *broad)), 1, 0)
         found.append(subject(subject.leaf * masks, count))
     return home.concatenate(found)
@@ -162,5 +162,5 @@ def _at_size(job: Job, home: Engine, maps: Array, leaf: Array, units: int, numbe
             f"x has an input of shape (N, {', '.join(map(str, inside))}), but the layer {spatial} spatial axes"
         )
     axes = _where(job, number, inside, spatial)
-    fine = resized(home, maps, [inside[a] for a in axes], range(before, before + len(axes)))
+    fine = resized(home, maps, [inside[a] for a in axes], before)
     return home.reshape(fine, (*maps.shape[:before], *(s if a in axes else 1 for a, s in enumerate(inside))))

@@ -238,5 +238,5 @@ def _map(home: Engine, shares: Arrays, parts: Parts, lead: int, rescale: bool) -
         share = normalize(share, lead) if rescale else share
         if axis is not None:
             share = reduce_channels(share, "sum", axis + lead - 1 if axis > 0 else axis)
-        total = total + resized(home, share, parts.sizes, range(lead, lead + len(parts.sizes)))
+        total = total + resized(home, share, parts.sizes, lead)
     return total
