@@ -31,7 +31,8 @@ class Ledger:
 
     def watch(self, shapes: Sequence[Shape]) -> list[Marks]:
         """The marks of the tensors that are watched."""
-        self.claims, self.features = ([set() for _ in shapes] for _ in range(2))
+        self.claims = [set() for _ in shapes]
+        self.features = [set() for _ in shapes]
         return [tuple(frozenset({(k, a)}) for a in range(len(s))) for k, s in enumerate(shapes)]
 
     def claim(self, marks: Marks, axis: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,5 +117,12 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 def convention(module: torch.nn.Module, name: str, rank: int) -> int | None:
     """The axis of an input's channels, by torch's convention where the module has convolutions of this rank."""
-    kinds = (inner for inner in module.modules() if isinstance(inner, torch.nn.modules.conv._ConvNd))
-    return 1 if not name and any(len(inner.kernel_size) + 2 == rank for inner in kinds) else None
+    return 1 if not name and any(_spatial(inner) == rank - 2 for inner in module.modules()) else None
+
+
+def _spatial(module: torch.nn.Module) -> int | None:
+    """The number of positions' axes of a convolution, of TorchScript too, whose program cannot be watched."""
+    if isinstance(module, torch.nn.modules.conv._ConvNd):
+        return len(module.kernel_size)
+    found = re.fullmatch(r"Conv(?:Transpose)?(\d)d", getattr(module, "original_name", ""))
+    return int(found[1]) if found else None
