@@ -15,7 +15,7 @@ from wrt.engines.layout import Claims, Ledger, Marks, Shape
 WINDOWED = ("Conv", "DepthwiseConv", "MaxPool", "AvgPool", "FusedBatchNorm")
 IN_ORDER = {"Slice", "StridedSlice", "Pad", "PadV2", "MirrorPad", "ReverseV2", "Roll", "ConcatV2", "Tile", "Split"}
 REDUCTIONS = {"Mean", "Sum", "Max", "Min", "Prod", "All", "Any", "ArgMax", "ArgMin"}
-MIXED = {"Einsum", "Gather", "GatherV2", "GatherNd", "ScatterNd", "Pack", "SpaceToDepth", "DepthToSpace"}
+MIXED = ("Einsum", "Gather", "Scatter", "Pack", "SpaceToDepth", "DepthToSpace")
 CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 
 
@@ -66,7 +66,7 @@ def _step(op: Any, marks: list[Marks], ledger: Ledger) -> list[Marks]:
             return [operator(op, marks, ledger)] * len(op.outputs)
         except (IndexError, TypeError, ValueError):  # axes that are only known when it runs
             return [lay.lost(len(_shape(t))) for t in op.outputs]
-    if op.type in MIXED:
+    if op.type.startswith(MIXED):
         return [lay.lost(len(_shape(t))) for t in op.outputs]
     operands = [(_shape(t), m) for t, m in zip(op.inputs, marks, strict=True)]
     return [lay.merged(_shape(t), operands, sizes=op.type not in IN_ORDER) for t in op.outputs]

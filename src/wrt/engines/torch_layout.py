@@ -122,7 +122,6 @@ def convention(module: torch.nn.Module, name: str, rank: int) -> int | None:
 
 def _spatial(module: torch.nn.Module) -> int | None:
     """The number of positions' axes of a convolution, of TorchScript too, whose program cannot be watched."""
-    if isinstance(module, torch.nn.modules.conv._ConvNd):
-        return len(module.kernel_size)
-    found = re.fullmatch(r"Conv(?:Transpose)?(\d)d", getattr(module, "original_name", ""))
-    return int(found[1]) if found else None
+    names = [getattr(module, "original_name", ""), *(kind.__name__ for kind in type(module).__mro__)]
+    found = [re.fullmatch(r"Conv(?:Transpose)?(\d)d", name) for name in names]
+    return next((int(match[1]) for match in found if match), None)
