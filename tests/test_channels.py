@@ -12,6 +12,7 @@ from wrt import methods
 from wrt.derive import layout
 from wrt.engines import adapt
 from wrt.errors import OptionError, SelectionError
+from wrt.methods.cam import prepared
 
 RNG = np.random.default_rng(11)
 W, V = RNG.normal(size=3), RNG.normal(size=(4, 5))  # of channels and of places
@@ -263,6 +264,46 @@ if ENGINE == "torch":
                 layout.of_input(f, torch.randn(shape))
         else:
             assert layout.of_input(f, torch.randn(shape)) == wanted
+
+    class Gated(NN.Module):
+        """Channel attention by a convolution along the channels, whose own axis of channels has size one."""
+
+        def __init__(self):
+            super().__init__()
+            self.along = NN.Conv1d(1, 1, 3, padding=1)
+
+        def forward(self, x):
+            y = self.along(F.adaptive_avg_pool2d(x, 1).squeeze(-1).transpose(-1, -2))
+            return x * y.transpose(-1, -2).unsqueeze(-1).sigmoid()
+
+    class Mixing(NN.Module):
+        """Maps along tokens and along channels in turn, as in an MLP-Mixer."""
+
+        def __init__(self):
+            super().__init__()
+            self.tokens, self.channels = NN.Linear(16, 16), NN.Linear(8, 8)
+
+        def forward(self, x):
+            x = x.flatten(2).mT
+            x = x + self.tokens(x.mT).mT
+            return self.channels(x)
+
+    LAYERS = {  # what comes behind a convolution (8, 4, 4), the layer, and the axis of its channels
+        "gated": (Gated(), "1", 1),
+        "mixer": (Mixing(), "1.channels", 2),
+        "mixed tokens": (Mixing(), "1.tokens", 1),
+        "pixels": (NN.PixelShuffle(2), "1", 1),
+        "larger": (NN.Upsample(scale_factor=2), "1", 1),
+        "cut and joined": (NN.Sequential(NN.Flatten(2), NN.Unflatten(2, (4, 4)), NN.Dropout(0.1)), "1.2", 1),
+    }
+
+    @pytest.mark.parametrize("name", LAYERS)
+    def test_what_a_layer_gives(name):
+        behind, site, wanted = LAYERS[name]
+        model = NN.Sequential(NN.Conv2d(3, 8, 2, 2), behind, NN.Flatten(), NN.LazyLinear(2)).eval()
+        x = torch.randn(2, 3, 8, 8)
+        model(x)
+        assert layout.wrt_axis(prepared(model, x, 0, wrt.layer(site), False, {})) == wanted
 
     def test_the_layout_of_a_module_is_found_once():
         model, calls = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1), torch.nn.Flatten(), torch.nn.Linear(20, 1)), []

@@ -93,13 +93,14 @@ def put(marks: Marks) -> tuple[Claims, Claims]:
 
 def merged(shape: Shape, operands: Sequence[tuple[Shape, Marks]], sizes: bool = True) -> Marks:
     """Entry by entry, or like that: axes stay in order. Those of other sizes are lost, unless `sizes` is false."""
-    found = [NONE] * len(shape)
-    for own, marks in operands:
-        if len(own) == len(shape):
-            for axis, size in enumerate(own):
-                if not sizes or size in (1, shape[axis]):
-                    found[axis] = found[axis] | marks[axis]
-    return tuple(m - ADDED if m != ADDED else m for m in found)
+    alike = [(own, marks) for own, marks in operands if len(own) == len(shape)]
+    found = []
+    for axis, size in enumerate(shape):
+        whole = [marks[axis] for own, marks in alike if not sizes or own[axis] == size]
+        repeated = [marks[axis] - CHANNELS - FEATURES for own, marks in alike if own[axis] == 1]  # as of a gate
+        mark = NONE.union(*(whole if any(whole) else repeated))
+        found.append(mark if mark == ADDED else mark - ADDED)
+    return tuple(found)
 
 
 def moved(marks: Marks, order: Sequence[int]) -> Marks:
@@ -136,8 +137,8 @@ def placed(marks: Marks, rank: int, places: Sequence[int]) -> Marks:
 
 
 def linear(marks: Marks) -> Marks:
-    """A linear map of the last axis: features take its place."""
-    return (*marks[:-1], FEATURES)
+    """A linear map of the last axis: features take its place, and those of an earlier map count no more."""
+    return (*(mark - FEATURES for mark in marks[:-1]), FEATURES)
 
 
 def reshaped(ledger: Ledger, marks: Marks, old: Shape, new: Shape) -> Marks:
