@@ -277,6 +277,7 @@ if ENGINE == "torch":  # the rest is the same on every engine
         "pickle": (["--init", "pickle.npy"], "pickle.npy: it holds Python objects"),
         "like": (["--like", "flat.npy"], "has shape (1, 3); expected (N, 6, 5, 1)"),
         "shape": (["--shape", "6x"], "--shape 6x: expected 224"),
+        "layout": (["--data-format", "first"], "data_format='first' is not a choice"),
         "engine": (["--engine", "torhc"], "--engine torhc: expected torch, jax, tensorflow"),
     }
 

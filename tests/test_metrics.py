@@ -62,9 +62,9 @@ def test_positions_go_with_all_their_channels():
     rng = np.random.default_rng(0)
     x, maps, weights = rng.normal(size=(2, 2, 3, 2)), rng.normal(size=(2, 2, 3)), np.arange(12.0).reshape(2, 3, 2)
     f = lambda x: sum(weights[i] * x[(slice(None), *i)] for i in np.ndindex(2, 3, 2))
-    plain = wrt.metrics.deletion(f, x, maps, steps=6).outputs
+    plain = wrt.metrics.deletion(f, x, maps, steps=6, data_format="channels_last").outputs
     split = np.stack([maps - 1, np.ones_like(maps)], -1)  # whose sum over the channels is the same
-    np.testing.assert_allclose(wrt.metrics.deletion(f, x, split, steps=6).outputs, plain)
+    np.testing.assert_allclose(wrt.metrics.deletion(f, x, split, steps=6, data_format="channels_last").outputs, plain)
     order = np.argsort(-maps.reshape(2, -1), 1)
     terms = (x * weights).reshape(2, 6, 2).sum(-1)
     wanted = [[terms[n, order[n, s:]].sum() for s in range(7)] for n in range(2)]

@@ -153,7 +153,9 @@ CASES = [(*shape, bounds) for shape in SHAPES for bounds in (None, (0.0, 1.0))]
 def test_maco_keeps_phases_and_magnitudes(engine, shape, first, bounds):
     x, images = (DRAWN.uniform(0.1, 0.9, (count, *shape)) for count in (2, 5))
     limits = [] if bounds is None else [engine.asarray(np.asarray(b)) for b in bounds]
-    picture = parametrizations.picture_of(wrt.parametrizations.maco(images), shape, first, bounds)
+    picture = parametrizations.picture_of(
+        wrt.parametrizations.maco(images), shape, lambda: 1 if first else len(shape), bounds
+    )
     params, constraint = picture.params(x, bounds), np.abs(spectra(picture, images, bounds)).mean(0)
     show = engine.compile(lambda p: picture.image(engine, p, limits)) if engine.capabilities.compiles else None
     show = show or (lambda p: picture.image(engine, p, limits))
@@ -163,7 +165,9 @@ def test_maco_keeps_phases_and_magnitudes(engine, shape, first, bounds):
     for other in (moved, picture.project(engine, moved, limits)):
         size = np.abs(spectra(picture, array(show(other)), bounds))
         close(size, np.broadcast_to(constraint, size.shape), 1e-5)
-    own = parametrizations.picture_of(wrt.parametrizations.maco(x[1:]), shape, first, bounds)
+    own = parametrizations.picture_of(
+        wrt.parametrizations.maco(x[1:]), shape, lambda: 1 if first else len(shape), bounds
+    )
     close(own.image(engine, engine.asarray(params[1:]), limits), x[1:], 1e-5)
 
 
@@ -274,7 +278,14 @@ if ENGINE == "torch":  # the same on every engine, or about channels first
         close(found.x.std((2, 3)), np.ones((1, 2)), 1e-9)
         close(size[0, :, 0, 1] / size[0, :, 0, 2], np.full(2, 2.0), 1e-9)
         close(size[0, :, 0, 1] / size[0, :, 3, 0], np.full(2, 2.5), 1e-9)
-        even = wrt.maximize(lambda x: x[:, 0, 0], 0, parametrization="maco", like=torch.zeros(1, 2, 6, 4), steps=1)
+        even = wrt.maximize(
+            lambda x: x[:, 0, 0],
+            0,
+            parametrization="maco",
+            like=torch.zeros(1, 2, 6, 4),
+            steps=1,
+            data_format="channels_first",
+        )
         close(even.x.std((2, 3), correction=0), np.ones((1, 2)), 1e-5)
         again = wrt.maximize(model, 0, parametrization="maco", **{**options, "like": None, "init": found})
         assert (again.x != found.x).any()

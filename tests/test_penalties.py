@@ -549,7 +549,9 @@ class TestVariation:
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(24, 1))
         g = model[1].weight.detach().numpy().reshape(2, 3, 4)
         wanted = np.abs(np.diff(g, axis=1)).sum() + np.abs(np.diff(g, axis=2)).sum()
-        close(TotalVariation(of=None)(model, np.ones((2, 2, 3, 4), "float32")), wanted, 1e-5)
+        close(
+            TotalVariation(of=None, data_format="channels_first")(model, np.ones((2, 2, 3, 4), "float32")), wanted, 1e-5
+        )
 
     def test_two_axes_may_be_either(self):
         model = keras.Sequential([keras.Input((5, 4)), keras.layers.Flatten(), keras.layers.Dense(1)])

@@ -17,6 +17,7 @@ from wrt.errors import DtypeError, InputError, OptionError, SelectionError
 RNG = np.random.default_rng(5)
 N, UNITS = 3, 3
 PAIRS = np.array([[0, 2], [1, 0], [2, 2]])
+FORMATS = ("channels_last", "channels_first")
 TOLERANCE = max(keras_tolerance(), 1e-5)
 
 
@@ -92,7 +93,8 @@ def test_occlusion(case):
         axes = tuple(range(rank)) if rank == 1 else tuple(range(1, rank)) if first else tuple(range(rank - 1))
         if first and any(w > shape[a] for a, w in zip(axes, window, strict=True)):
             window = stride = tuple(shape[a] for a in axes)
-        maps, outputs = methods.occlusion(model, net.x, PAIRS, window=window, stride=stride, with_output=True)
+        options = {"window": window, "stride": stride, "data_format": FORMATS[first], "with_output": True}
+        maps, outputs = methods.occlusion(model, net.x, PAIRS, **options)
         close(maps, slow_occlusion(net, net.x, PAIRS, axes, window, stride), TOLERANCE)
         close(outputs, np.take_along_axis(net(net.x), PAIRS, 1), TOLERANCE)
 
@@ -184,7 +186,8 @@ def test_one_output_needs_no_choice():
 def test_kinds_and_batches(name):
     net, options = Net(6, 5, 2), {"masks": 50, "cells": 2} if name == "rise" else {"window": 2, "stride": 1}
     method = getattr(methods, name)
-    for model, _ in net.forms():
+    for model, first in net.forms():
+        options["data_format"] = FORMATS[first]
         x = net.x.astype("float32" if isinstance(model, keras.Model) else "float64")
         maps = method(model, x, PAIRS, **options)
         assert isinstance(maps, np.ndarray)
@@ -296,7 +299,7 @@ def test_rise_over_all_masks():
     if ENGINE == "torch":
         first = Net(2, 3, 2)
         first.w, last = first.w.copy(), np.moveaxis(first.w.reshape(2, 3, 2, 4), 0, 2).reshape(12, 4)
-        maps = methods.rise(first.torch(), first.x, PAIRS, masks=masks)
+        maps = methods.rise(first.torch(), first.x, PAIRS, masks=masks, data_format="channels_first")
         second = Net(3, 2, 2)
         second.w, second.v = last, first.v
         wanted = slow_rise(second, np.moveaxis(first.x, 1, -1), PAIRS, masks, 0.5)

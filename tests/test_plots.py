@@ -320,3 +320,16 @@ def test_support_mistakes():
         plots.support(found(20, 12), shape=(3, 3))
     with pytest.raises(InputError, match=r"result is a ndarray; expected what wrt.support returns"):
         plots.support(np.ones(3))
+
+
+def test_where_the_channels_of_images_are():
+    """Either end may be that of the channels: three rows of colours are no guess."""
+    images = np.random.default_rng(0).random((2, 3, 8, 3))
+    with pytest.raises(OptionError, match=r"data_format= is needed: images of shape \(2, 3, 8, 3\)"):
+        wrt.plots.maps(images, images)
+    first = wrt.plots.maps(images, images, data_format="channels_first")
+    assert first.axes[0].images[0].get_array().shape[:2] == (8, 3)
+    last = wrt.plots.maps(images, images, data_format="channels_last")
+    assert last.axes[0].images[0].get_array().shape[:2] == (3, 8)
+    with pytest.raises(OptionError, match="'first' is not a choice"):
+        wrt.plots.maps(images, images, data_format="first")

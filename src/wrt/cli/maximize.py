@@ -52,6 +52,9 @@ Transforms = Annotated[
     ),
 ]
 Parametrization = Annotated[str, typer.Option(help="What is moved: pixel, fourier (a spectrum) or others there are.")]
+DataFormat = Annotated[
+    str | None, typer.Option(help="channels_first or channels_last, of images, if the model's layers do not show it.")
+]
 Like = Annotated[Path | None, typer.Option(help="A .npy of the shape of the inputs, if the model does not tell it.")]
 Init = Annotated[
     str, typer.Option(metavar="START", help=f"gaussian, uniform, zeros, a .npy, or {NUMBERS} of an earlier run.")
@@ -71,6 +74,7 @@ def maximize(
     transform: Transforms = None,
     parametrization: Parametrization = "pixel",
     bounds: Bounds = None,
+    data_format: DataFormat = None,
     init: Init = "gaussian",
     like: Like = None,
     shape: Shape = None,
@@ -87,6 +91,7 @@ def maximize(
         "init": options.parse_array(init),
         "like": None if like is None else options.parse_array(str(like)),
         **{"probability": probability, "ends": ends, "bounds": bounds, "parametrization": parametrization},
+        "data_format": data_format,
         **{"steps": steps, "optimizer": optimizer, "learning_rate": learning_rate, "seed": seed},
     }
     need_matplotlib()

@@ -40,6 +40,7 @@ class Options:
     rules: Mapping[str, Rule] | None = None
     with_values: bool = False  # the tensors of wrt= come behind the outputs
     affine: bool = False  # layers of wrt= are affine, reached before their activations; their values are for zeros
+    data_format: str | None = None  # where channels are; see `derive/layout.py`
 
 
 @dataclass(frozen=True)

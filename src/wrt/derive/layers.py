@@ -8,9 +8,10 @@ from typing import Any
 
 from wrt.derive.inputs import Inputs, accept, engine_of
 from wrt.derive.known import example_of
+from wrt.derive.layout import positions
 from wrt.engines import adapt
 from wrt.engines.base import Array, Arrays
-from wrt.engines.network import Adapted, Site, Taps
+from wrt.engines.network import Adapted, Network, Site, Taps
 from wrt.errors import InputError, SelectionError, WrtError, reason, suggest
 from wrt.select import Layer
 from wrt.trees import unflatten
@@ -96,34 +97,34 @@ def last_convolution(model: Any, x: Any) -> Layer:
     found = calls(model, x)
     network = adapt.adapt(model, x, engine_of(x)).network
     known = set(network.convolutions())
-    places = [positions(shape, network.channels_first) for _, shape in found]
+    places = [_positions(network, site, shape) for site, shape in found]
     last = [p for ((name, _), _), p in zip(found, places, strict=True) if name in known and math.prod(p) > 1]
     if not last:
-        raise SelectionError(_no_convolution(found, network.channels_first))
+        raise SelectionError(_no_convolution(found, places))
     name, call = [site for (site, _), place in zip(found, places, strict=True) if place == last[-1]][-1]
     return Layer(name, call=call)
 
 
-def positions(shape: Shape, channels_first: bool) -> Shape:
-    """The spatial axes of a shape per sample; none where there are no channels beside them."""
-    if len(shape) < 2:
-        return ()
-    return shape[1:] if channels_first else shape[:-1]
+def _positions(network: Network, site: Site, shape: Shape) -> Shape:
+    """The positions of a layer as convolutions have them, which are looked for here."""
+    rank = len(shape) + 1
+    return positions(shape, network.layout(site[0], rank) or network.usual(site[0], rank) or 1)
 
 
 def spatial_layers(model: Any, x: Any) -> list[str]:
     """The names of the layers that give several positions."""
-    first = adapt.adapt(model, x, engine_of(x)).network.channels_first
-    return list(dict.fromkeys(name for (name, _), shape in calls(model, x) if math.prod(positions(shape, first)) > 1))
+    network = adapt.adapt(model, x, engine_of(x)).network
+    found = [site[0] for site, shape in calls(model, x) if math.prod(_positions(network, site, shape)) > 1]
+    return list(dict.fromkeys(found))
 
 
-def _no_convolution(found: list[tuple[Site, Shape]], channels_first: bool) -> str:
+def _no_convolution(found: list[tuple[Site, Shape]], places: list[Shape]) -> str:
     if not found:
         return (
             "wrt= is missing: a function has no layers among which a convolution could be found; pass the Keras model "
             "or torch.nn.Module itself, or a function of the activation, which is then the x, with wrt=0"
         )
-    names = [name for (name, _), shape in found if math.prod(positions(shape, channels_first)) > 1]
+    names = [name for ((name, _), _), place in zip(found, places, strict=True) if math.prod(place) > 1]
     way = f"choose a layer with spatial axes by wrt=wrt.layer('name').{suggest('', names)}"
     none = "wrt= is missing, and the model has no convolutional layer with spatial axes; "
     return none + (way if names else "no other layer has them either, so there is no map to make")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import types
 from collections.abc import Hashable
 from typing import Any
@@ -11,19 +10,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from wrt.engines import registry
+from wrt.engines import keras_layout, registry
 from wrt.engines.base import Arrays
 from wrt.engines.identity import attributes
+from wrt.engines.keras_layout import CONVOLUTIONS, channels_first
 from wrt.engines.keras_taps import composed, intercepted, named_layers
 from wrt.engines.network import InputSpec, Network, Taps, arguments, weak
 from wrt.errors import ModelError, SelectionError
 from wrt.trees import map_leaves
 
-CONVOLUTIONS = tuple(
-    getattr(keras.layers, name)
-    for name in dir(keras.layers)
-    if re.fullmatch(r"(Depthwise|Separable)?Conv\dD(Transpose)?", name)
-)
 PREPARING = (keras.layers.Rescaling, keras.layers.Normalization)
 LINEAR = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Embedding)
 FOREIGN = (keras.layers.Lambda, keras.layers.TorchModuleWrapper, keras.layers.JaxLayer, keras.layers.TFSMLayer)
@@ -64,7 +59,8 @@ def adapt(model: Any) -> Network:
         reads=lambda: _reads(alive()),
         batch=batches.pop() if len(batches) == 1 else None,
         kind="keras",
-        channels_first=_channels_first(model),
+        layout=lambda name, rank: keras_layout.layout(alive(), name, rank),
+        usual=lambda name, rank: keras_layout.usual(alive(), name, rank),
     )
 
 
@@ -116,7 +112,7 @@ def _of_kind(model: Any, kinds: Any) -> list[str]:
 
 def _affine(model: Any) -> dict[str, int | None]:
     """Layers that are affine in inference and add something, each under one name, and the axis of their channels."""
-    first = _channels_first(model)
+    first = channels_first(model)
     layers: dict[int, tuple[str, Any]] = {}
     for name, layer in {"": model, **named_layers(model)}.items():
         layers.setdefault(id(layer), (name, layer))
@@ -142,13 +138,6 @@ def _owners(model: Any) -> list[str]:
     owners = {id(v): name for name, layer in named_layers(model).items() for v in layer.variables}
     variables = (*model.trainable_variables, *model.non_trainable_variables)
     return [owners.get(id(v), "") for v in variables]
-
-
-def _channels_first(model: Any) -> bool:
-    layers = model._flatten_layers()
-    convolutions = [layer for layer in layers if isinstance(layer, CONVOLUTIONS)]
-    formats = {getattr(layer, "data_format", None) for layer in convolutions or layers} - {None}
-    return (formats or {keras.config.image_data_format()}) == {"channels_first"}
 
 
 def _fingerprint(model: Any) -> Hashable:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from wrt.engines import registry
+from wrt.engines import registry, torch_layout
 from wrt.engines.base import Array, Arrays
 from wrt.engines.identity import attributes, identity
 from wrt.engines.network import Network, Taps, WeakCache, arguments, weak
@@ -83,7 +83,7 @@ def adapt(module: torch.nn.Module) -> Network:
         owners=lambda: [names[0].rpartition(".")[0] for names, _ in tensors(alive())],
         fingerprint=lambda: tuple((type(m), attributes(m)) for m in alive().modules()),
         kind="torch",
-        channels_first=True,
+        usual=lambda name, rank: torch_layout.convention(alive(), name, rank),
     )
 
 
@@ -102,7 +102,7 @@ def adapt_function(function: Any) -> Network:
             return function(*args, **kwargs)
 
     engine = registry.engine("torch")
-    return Network(engine, apply, fingerprint=lambda: identity(alive()), channels_first=True)
+    return Network(engine, apply, fingerprint=lambda: identity(alive()))
 
 
 def tensors(module: torch.nn.Module) -> list[tuple[list[str], Array]]:

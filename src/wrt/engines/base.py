@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from wrt.engines.layout import Claims
 from wrt.rules import Rule, Switch
 
 Array = Any
@@ -133,6 +134,13 @@ class Engine(Protocol):
 
     def push_problem(self, f: Function, primals: Arrays) -> str:
         """Why `push` would be missing or wrong for `f`; empty when it is right."""
+
+    def channels(self, f: Function, primals: Arrays) -> tuple[list[Claims], list[tuple[Claims, Claims]]]:
+        """Which axes convolutions and their like take for channels in each primal, and make in each result.
+
+        The latter as a pair: axes on which they put channels, and axes on which linear maps put features. `None` among
+        the former: a convolution was given an axis of its own. Nothing where nothing is seen.
+        """
 
     def trial(self, f: Function, arrays: Arrays) -> Arrays | None:
         """`f(arrays)` with values, random ones in place of traced ones; `None` where that cannot be."""

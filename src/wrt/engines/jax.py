@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wrt.engines import jax_rules, jax_trace
+from wrt.engines import jax_layout, jax_rules, jax_trace
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer, Trace
 from wrt.engines.jax_pooling import fast_pooling
 from wrt.rules import Rule, Switch
@@ -34,6 +34,7 @@ class JaxEngine:
         transposes=True,
         traces=True,
     )
+    channels = staticmethod(jax_layout.channels)
 
     def pull(
         self, f: Function, primals: Arrays, graph: bool = False, once: bool = False

@@ -121,7 +121,8 @@ class Network:
     reads: Callable[[], bool] = lambda: True  # whether it may read what neither weights nor fingerprint show
     batch: int | None = None  # a batch size built into the model
     kind: str = "function"
-    channels_first: bool = False
+    layout: Callable[[str, int], int | None] = lambda name, rank: None  # the axis of a layer's channels, if it says so
+    usual: Callable[[str, int], int | None] = lambda name, rank: None  # by convention; "" means the inputs, in both
 
     @property
     def follows(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
+from wrt.engines.layout import Claims
 from wrt.errors import OptionError
 from wrt.rules import Rule, Switch
 
@@ -76,6 +77,9 @@ class ReferenceEngine:
 
     def push_problem(self, f: Function, primals: Arrays) -> str:
         return ""
+
+    def channels(self, f: Function, primals: Arrays) -> tuple[list[Claims], list[tuple[Claims, Claims]]]:
+        return [frozenset()] * len(primals), [(frozenset(), frozenset())] * len(f(primals))  # NumPy shows nothing
 
     def trial(self, f: Function, arrays: Arrays) -> Arrays | None:
         return f(arrays)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record  # the public interface does not say whether a tape is open
 
-from wrt.engines import tensorflow_rules, tensorflow_trace
+from wrt.engines import tensorflow_layout, tensorflow_rules, tensorflow_trace
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer, Trace
 from wrt.engines.tensorflow_gradients import AGAIN, ALWAYS, PUSHED, differentiable, not_pushed
 from wrt.engines.tensorflow_missing import named, reaches, refuse
@@ -32,6 +32,7 @@ class TensorflowEngine:
 
     name = "tensorflow"
     capabilities = Capabilities(compiles=True, push_cost=3.0, push_again_cost=5.0, traces=True)
+    channels = staticmethod(tensorflow_layout.channels)
 
     def pull(
         self, f: Function, primals: Arrays, graph: bool = False, once: bool = False

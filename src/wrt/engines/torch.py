@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from wrt.engines import torch_optim, torch_rules
+from wrt.engines import torch_layout, torch_optim, torch_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
 from wrt.engines.torch_graph import Graph, depends, runs_outside_python
 from wrt.errors import reason
@@ -29,6 +29,7 @@ class TorchEngine:
 
     name = "torch"
     capabilities = Capabilities(compiles=False, pull_cost=2.0, push_cost=3.0, push_again_cost=9.0, unroll=32)
+    channels = staticmethod(torch_layout.channels)
 
     def pull(
         self, f: Function, primals: Arrays, graph: bool = False, once: bool = False

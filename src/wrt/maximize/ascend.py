@@ -8,10 +8,11 @@ import numpy as np
 
 from wrt.derive.choose import Request, check_count
 from wrt.derive.job import Options
+from wrt.derive.layout import check_format, of_input
 from wrt.errors import OptionError
 from wrt.maximize import regularizers as reg, transforms as tra
 from wrt.maximize.goal import Selection, Terms, goal_of, listed, outputs_of, rows_of
-from wrt.maximize.image import axes_of
+from wrt.maximize.image import Channel, axes_of
 from wrt.maximize.loop import Ascent
 from wrt.maximize.parametrizations import picture_of
 from wrt.maximize.start import bounds_of, start_of
@@ -35,6 +36,7 @@ def maximize(
     transforms: Any = (),
     parametrization: Any = "pixel",
     bounds: Any = None,
+    data_format: str | None = None,
     seed: int = 0,
     compile: bool | None = None,
     progress: bool | None = None,
@@ -72,6 +74,9 @@ def maximize(
             `"maco"`, the phases alone of a spectrum of natural magnitude, or of that of given images:
             `wrt.parametrizations.maco(images)`.
         bounds: `(low, high)`, numbers or arrays, that no entry leaves.
+        data_format: `"channels_first"` or `"channels_last"`: where the channels of the image are, for regularisers,
+            transforms and parametrisations of images. By default where the model's convolutions have them; of layers
+            it counts where nothing is found.
         seed: of the start and the transforms; the same seed gives the same result.
         compile: whether to compile; by default on JAX and TensorFlow.
         progress: show a bar; by default on a terminal, for work of more than two seconds.
@@ -82,7 +87,7 @@ def maximize(
 
     Raises:
         SelectionError: a unit that does not exist, or a probability of what is no class.
-        OptionError: a probability, an optimiser or another option that cannot be honoured.
+        OptionError: a probability, an optimiser or another option that cannot be honoured, or `data_format` is needed.
         InputError: a start that does not fit the model, the units or the bounds, or where the loss is not finite.
 
     Example:
@@ -95,13 +100,18 @@ def maximize(
     Feature visualization, Distill 2017.
     """
     _check(steps, optimizer, learning_rate, seed)
+    check_format(data_format)
     terms, bounds = listed(of), bounds_of(bounds)
     start = start_of(model, init, like, rows_of(terms), bounds, seed)
     image = start.put(start.values)
-    options = Options(Request(mode="reverse", compile=compile), False)
+    options = Options(Request(mode="reverse", compile=compile), False, data_format=data_format)
     given = reg.listed(regularizers)
     goal = goal_of(model, image, terms, loss, probability, ends, options, reg.layers_of(given))
-    question = _question(start, goal, given, transforms, parametrization, bounds, probability, seed)
+
+    def channel() -> int | None:
+        return of_input(model, image, data_format)
+
+    question = _question(start, goal, given, transforms, parametrization, bounds, probability, seed, channel)
     ascent = _begin(question, init, optimizer, float(learning_rate))
     before = outputs_of(goal, _image(question, ascent.params), ends)
     ascent.run(steps, progress)
@@ -109,14 +119,13 @@ def maximize(
 
 
 def _question(
-    start: Any, goal: Any, given: Any, transforms: Any, name: Any, bounds: Any, wanted: Any, seed: int
+    start: Any, goal: Any, given: Any, transforms: Any, name: Any, bounds: Any, wanted: Any, seed: int, channel: Channel
 ) -> Question:
     rows, *shape = start.values.shape
-    first = start.network.channels_first
-    axes = reg.prepared(given, tuple(shape), rows, first)
+    axes = reg.prepared(given, tuple(shape), rows, channel)
     moves = tra.checked(transforms)
-    axes = axes_of(tuple(shape), first, "transforms=") if moves else axes
-    picture = picture_of(name, tuple(shape), first, bounds)
+    axes = axes_of(tuple(shape), channel, "transforms=") if moves else axes
+    picture = picture_of(name, tuple(shape), channel, bounds)
     return Question(start, goal, picture, given, moves, axes, bounds, wanted, seed)
 
 

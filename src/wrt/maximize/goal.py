@@ -13,6 +13,7 @@ import numpy as np
 
 from wrt.derive import target as targets
 from wrt.derive.job import Job, Options, prepare
+from wrt.derive.layout import output_axis
 from wrt.derive.losses import look_normalized
 from wrt.derive.target import Target
 from wrt.engines import registry
@@ -20,7 +21,7 @@ from wrt.engines.base import Array, Arrays, Engine
 from wrt.engines.identity import identity
 from wrt.engines.network import Network, Taps
 from wrt.errors import InputError, OptionError, SelectionError, suggest
-from wrt.maximize.objectives import Measure, Selection, Settled, channel_axis, channels_last, per_row, units
+from wrt.maximize.objectives import Measure, Selection, Settled, channels_last, per_row, units
 from wrt.select import Logit, Loss, objective
 from wrt.trees import map_leaves
 
@@ -234,7 +235,7 @@ def _watched(model: Any, image: Array, layer: Any, options: Options) -> Term:
     shape = job.recipe.shapes.outs[0]
     if not shape:
         raise SelectionError(f"{layer!r} is one number per image, without channels that diversity could compare")
-    axis = channel_axis(job)
+    axis = output_axis(job)
     return Term(job, 1.0, Settled(lambda engine, value, _: channels_last(engine, value, shape, axis), (shape, axis)))
 
 

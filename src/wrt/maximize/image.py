@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from wrt.engines import registry
 from wrt.engines.base import Array, Arrays, Engine
 from wrt.errors import InputError, OptionError
 
+Channel = Callable[[], int | None]  # the axis of the channels, found when it is needed
 COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.0, -0.05], [0.27, -0.09, 0.03]])
 EDGE = 1e-4  # how near to its bounds an image may start where a sigmoid keeps it inside
 
@@ -24,16 +25,18 @@ class Axes:
     plane: tuple[int, int]
 
 
-def axes_of(shape: tuple[int, ...], first: bool, what: str) -> Axes:
-    """The axes of images of this shape per sample.
+def axes_of(shape: tuple[int, ...], channel: Channel, what: str) -> Axes:
+    """The axes of images of this shape per sample; `channel` tells that of the channels.
 
     Raises:
-        OptionError: these are no images; `what` needs them.
+        OptionError: these are no images, which `what` needs, or it is not known where their channels are.
     """
     if len(shape) == 2:
         return Axes(None, (1, 2))
-    if len(shape) == 3:
-        return Axes(1, (2, 3)) if first else Axes(3, (1, 2))
+    found = channel() if len(shape) == 3 else None
+    if found is not None:
+        rows, columns = (axis for axis in (1, 2, 3) if axis != found)
+        return Axes(found, (rows, columns))
     raise OptionError(f"{what} needs images (N, H, W) or with channels; the model's input is (N, {str(shape)[1:]}")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from wrt.derive import target as targets
 from wrt.derive.job import Job
+from wrt.derive.layout import output_axis
 from wrt.derive.losses import wide
 from wrt.engines.base import Array, Engine
 from wrt.errors import InputError, OptionError, SelectionError
@@ -70,8 +71,8 @@ def direction(layer: Any, vector: Any, power: float = 0, axis: int | None = None
         layer: its name; `None` for the model's output.
         vector: v, `(C,)`, or `(N, C)` for one image each.
         power: 0 for the dot product; above it, other directions than v count for less.
-        axis: of the channels, counted with that of the samples; by default the second where a convolution of torch
-            gave them, and the last elsewhere.
+        axis: of the channels, counted with that of the samples; by default where the layer puts them or the next one
+            takes them.
 
     Raises:
         InputError: the vector is no array of finite numbers, or of another length than the channels.
@@ -91,7 +92,7 @@ def direction(layer: Any, vector: Any, power: float = 0, axis: int | None = None
 
     def settle(job: Job) -> Settled:
         shape = _shape(job, "direction")
-        channel = channel_axis(job) if axis is None else _axis(axis, shape)
+        channel = output_axis(job) if axis is None else _axis(axis, shape)
         if values.shape[-1] != shape[channel - 1]:
             raise InputError(
                 f"direction(vector): shape {values.shape} for {shape[channel - 1]} channels, axis {channel} of "
@@ -148,7 +149,7 @@ def units(layer: Any, given: Any, what: str) -> Measure:
     def settle(job: Job) -> Settled:
         shape, index = _shape(job, what), list(given)
         depth = len(index[0]) if isinstance(index[0], tuple) else 0
-        if not depth and len(shape) > 1 and channel_axis(job) != len(shape):
+        if not depth and len(shape) > 1 and output_axis(job) != len(shape):
             raise SelectionError(
                 f"{what}={index}: an integer is a place on the last axis of (N, {str(shape)[1:]}, whose channels come "
                 f"first; give channels as tuples: [{', '.join(f'({unit},)' for unit in index)}]"
@@ -175,13 +176,6 @@ def place(layer: Any, what: str) -> Any:
             f"{what}(layer={layer!r}): expected the name of a layer, or wrt.layer(name) without a unit"
         )
     return found
-
-
-def channel_axis(job: Job) -> int:
-    """The axis of a layer's channels: the second of what a convolution gives where channels come first, or the last."""
-    network, rank = job.adapted.network, len(job.recipe.shapes.outs[0])
-    convolved = rank > 2 or job.recipe.problem.target.name in network.convolutions()
-    return 1 if network.channels_first and convolved else rank
 
 
 def channels_last(engine: Engine, value: Array, shape: tuple[int, ...], axis: int) -> Array:

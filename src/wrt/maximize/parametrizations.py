@@ -11,7 +11,7 @@ import numpy as np
 
 from wrt.engines.base import Array, Arrays, Engine
 from wrt.errors import InputError, OptionError, suggest
-from wrt.maximize.image import Fourier, Pixels, axes_of, finite, scale
+from wrt.maximize.image import Channel, Fourier, Pixels, axes_of, finite, scale
 
 PARAMETRIZATIONS = ("pixel", "fourier", "maco")
 SMALL = 1e-12
@@ -93,7 +93,7 @@ def maco(images: Any = None) -> Magnitude:
     return Magnitude(None if images is None else finite(images, "maco(images)", "(K, *in)"))
 
 
-def picture_of(name: Any, shape: tuple[int, ...], first: bool, bounds: Any) -> Pixels | Fourier | Maco:
+def picture_of(name: Any, shape: tuple[int, ...], channel: Channel, bounds: Any) -> Pixels | Fourier | Maco:
     """The parametrisation that is meant, for images of this shape.
 
     Raises:
@@ -108,7 +108,7 @@ def picture_of(name: Any, shape: tuple[int, ...], first: bool, bounds: Any) -> P
         )
     if said == "pixel":
         return Pixels(bounds is not None)
-    fourier = Fourier(bounds is not None, shape, axes_of(shape, first, f"parametrization={said!r}"))
+    fourier = Fourier(bounds is not None, shape, axes_of(shape, channel, f"parametrization={said!r}"))
     if said == "fourier":
         return fourier
     return Maco(fourier, _magnitude(fourier, name.images if isinstance(name, Magnitude) else None, bounds))

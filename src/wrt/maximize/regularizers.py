@@ -14,7 +14,7 @@ import numpy as np
 from wrt.engines.base import Array, Engine
 from wrt.engines.identity import identity
 from wrt.errors import InputError, OptionError, SelectionError
-from wrt.maximize.image import Axes, axes_of, finite
+from wrt.maximize.image import Axes, Channel, axes_of, finite
 from wrt.maximize.objectives import place
 
 
@@ -175,7 +175,7 @@ def layers_of(given: tuple[Any, ...]) -> list[Any]:
     return [found.layer for found in given if isinstance(found, Regularizer) and found.layer is not None]
 
 
-def prepared(given: tuple[Any, ...], shape: tuple[int, ...], rows: int, first: bool) -> Axes | None:
+def prepared(given: tuple[Any, ...], shape: tuple[int, ...], rows: int, channel: Channel) -> Axes | None:
     """The axes of images of this shape where a regulariser needs them; all regularisers are checked.
 
     Raises:
@@ -189,7 +189,7 @@ def prepared(given: tuple[Any, ...], shape: tuple[int, ...], rows: int, first: b
         if reference is not None and (reference.shape[1:] != shape or len(reference) not in (1, rows)):
             raise InputError(f"near(reference): shape {reference.shape}; expected {(1, *shape)}, or {rows} of them")
     images = [found.name for found in given if getattr(found, "images", False)]
-    return axes_of(shape, first, images[0]) if images else None
+    return axes_of(shape, channel, images[0]) if images else None
 
 
 def added(

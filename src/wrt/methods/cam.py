@@ -16,7 +16,8 @@ import numpy as np
 
 from wrt.derive.first import answer, check_scalar, squeezed, warn_saturated
 from wrt.derive.job import Job, prepare
-from wrt.derive.layers import last_convolution, positions, spatial_layers
+from wrt.derive.layers import last_convolution, spatial_layers
+from wrt.derive.layout import wrt_axis
 from wrt.derive.run import Result, run
 from wrt.engines import registry
 from wrt.engines.base import Array, Engine
@@ -256,7 +257,7 @@ def prepared(model: Any, x: Any, of: Any, wrt: Any, with_output: bool, given: Co
 def _check_spatial(job: Job, model: Any, x: Any, wrt: Any) -> None:
     """The one layer of the job has positions and channels."""
     shape = job.recipe.shapes.ins[0]
-    if not positions(shape, job.adapted.network.channels_first):
+    if len(shape) < 2:
         found = f"(N, {', '.join(map(str, shape))})" if shape else "(N,)"
         raise SelectionError(
             f"wrt={wrt!r} gives {found}, which has no spatial axes beside the channels; choose a layer that has them."
@@ -264,26 +265,41 @@ def _check_spatial(job: Job, model: Any, x: Any, wrt: Any) -> None:
         )
 
 
+def channel_axis(job: Job) -> int:
+    """The axis of the channels of the one layer of the job, or of the input in its place.
+
+    Raises:
+        OptionError: it is nowhere to be seen.
+        SelectionError: there are none.
+    """
+    axis, shape = wrt_axis(job), job.recipe.shapes.ins[0]
+    if axis is None:
+        raise SelectionError(
+            f"wrt= chooses (N, {', '.join(map(str, shape))}), to which the model adds channels, so there are none to "
+            "weigh; choose a layer behind the first convolution"
+        )
+    return axis
+
+
 def _mapped(job: Job, of: Any, combine: Combine) -> Any:
     """Run the job; every batch becomes maps before the next one is loaded."""
     home = registry.engine("reference") if job.inputs.host else job.engine
-    outs, first = job.recipe.shapes.outs, job.adapted.network.channels_first
+    outs, axis = job.recipe.shapes.outs, channel_axis(job)
 
     def reduce(result: Result) -> Result:
         *outputs, values = result.outputs
         pairs = zip(result.blocks, outs, strict=True)
-        return Result(outputs, [_map(home, values, block, len(out), first, combine) for block, out in pairs])
+        return Result(outputs, [_map(home, values, block, len(out), axis, combine) for block, out in pairs])
 
     result = run(dataclasses.replace(job, reduce=reduce))
     warn_saturated(job, result)
     return answer(job, squeezed(job, of, result))
 
 
-def _map(home: Engine, values: Array, gradient: Array, units: int, first: bool, combine: Combine) -> Array:
+def _map(home: Engine, values: Array, gradient: Array, units: int, axis: int, combine: Combine) -> Array:
     """From `(N, *layer)` and `(N, *units, *layer)` to `(N, *units, *spatial)`."""
-    if first:
-        values = home.moveaxis(values, 1, len(values.shape) - 1)
-        gradient = home.moveaxis(gradient, 1 + units, len(gradient.shape) - 1)
+    values = home.moveaxis(values, axis, len(values.shape) - 1)
+    gradient = home.moveaxis(gradient, axis + units, len(gradient.shape) - 1)
     samples, *spatial, channels = values.shape
     selected = tuple(gradient.shape[1 : 1 + units])
     a = home.reshape(values, (samples, math.prod(spatial), channels))

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive.inputs import engine_of
-from wrt.derive.layers import positions
+from wrt.derive.layout import check_format, of_input, positions
 from wrt.derive.values import outputs_of
-from wrt.engines import adapt, registry
+from wrt.engines import registry
 from wrt.errors import InputError, OptionError, suggest
 from wrt.methods.filters import FILTERS
-from wrt.methods.method import METHODS, find, plain
+from wrt.methods.method import METHODS, find, parameters, plain, takes
 from wrt.methods.resize import resized
 from wrt.methods.values import settled
 from wrt.results import Explanation
+from wrt.select import Layer
 from wrt.trees import flatten, unflatten
+
+Channel = Callable[[int], int | None]  # from the number of an input to the axis of its channels
 
 
 def explain(
@@ -30,6 +32,7 @@ def explain(
     wrt: Any = None,
     postprocess: str | Callable[..., Any] | None = "default",
     resize: str | Sequence[int] | None = "default",
+    data_format: str | None = None,
     **options: Any,
 ) -> Explanation:
     """Explain outputs by maps over the input.
@@ -47,11 +50,13 @@ def explain(
         postprocess: a name in `wrt.filters`, a function of maps, or `None`. By default every map is stretched to the
             range from 0 to 1, magnitudes in the case of methods whose maps have signs.
         resize: the spatial sizes of the maps, or `None` to leave them. By default maps that are coarser than the input,
-            as those of layers are, come in its size.
+            as those of layers are, come in its size; those over the tokens of a transformer, (N, T), stay as they are.
+        data_format: `"channels_first"` or `"channels_last"`: where the channels are, of the layer that `wrt` names or
+            else of `x`. By default where the convolutions and other layers of the model have them.
         options: those of the method, such as `batch_size`, `max_memory`, `progress`, `steps`.
 
     Raises:
-        OptionError: unknown method, filter or option, or a size that cannot be.
+        OptionError: unknown method, filter or option, a size that cannot be, or `data_format` is needed.
         SelectionError: `of` or `wrt` is missing, unknown, out of range or ambiguous.
         InputError: `x` does not fit the model.
 
@@ -66,12 +71,19 @@ def explain(
     """
     function = find(method)
     filter_ = _filter(postprocess, function)
+    check_format(data_format)
     if wrt is not None:
         options["wrt"] = wrt
+    if data_format is not None and takes(function, "data_format"):
+        options["data_format"] = data_format
     outputs, maps, info = _call(function, model, x, of, options)
     lead = max(len(a.shape) for a in flatten(outputs)[0])
-    maps = _resized(model, x, maps, resize, lead)
-    return Explanation(outputs, maps if filter_ is None else _filtered(filter_, maps, lead), info)
+
+    def channel(number: int) -> int | None:
+        return of_input(model, x, data_format, not isinstance(wrt, Layer), number)
+
+    maps = _resized(x, maps, resize, lead, channel)
+    return Explanation(outputs, maps if filter_ is None else _filtered(filter_, maps, lead, x, channel), info)
 
 
 def _filter(postprocess: Any, function: Callable[..., Any]) -> Callable[..., Any] | None:
@@ -87,23 +99,23 @@ def _filter(postprocess: Any, function: Callable[..., Any]) -> Callable[..., Any
     return FILTERS[postprocess]
 
 
-def _filtered(filter_: Callable[..., Any], maps: Any, lead: int) -> Any:
-    """Filters that treat every map by itself are told which axes number the maps."""
-    return filter_(maps, lead=lead) if "lead" in _parameters(filter_) else filter_(maps)
-
-
-def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return dict(inspect.signature(function).parameters)
-    except (TypeError, ValueError):  # a function without a signature, as some built-in ones are
-        return {}
+def _filtered(filter_: Callable[..., Any], maps: Any, lead: int, x: Any, channel: Channel) -> Any:
+    """Filters are told which axes number the maps, and those that reduce channels, input by input, where these are."""
+    takes = parameters(filter_)
+    leaves, structure = flatten(maps)
+    numbers = _sources(leaves, flatten(x)[0]) if "axis" in takes else None
+    if numbers is None:
+        return filter_(maps, lead=lead) if "lead" in takes else filter_(maps)
+    axes = [channel(k) if len(m.shape) - lead > 1 else None for m, k in zip(leaves, numbers, strict=True)]
+    pairs = zip(leaves, axes, strict=True)
+    return unflatten(structure, [filter_(m, axis=-1 if axis is None else lead + axis - 1) for m, axis in pairs])
 
 
 def _call(
     function: Callable[..., Any], model: Any, x: Any, of: Any, options: dict[str, Any]
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Outputs, maps and what else there is to know, from one evaluation where the method can say so."""
-    takes, wrt = _parameters(function), options.get("wrt")
+    takes, wrt = parameters(function), options.get("wrt")
     _check_options(function, takes, options)
     if "with_output" not in takes:
         of = settled(model, x, of, wrt, plain(options))
@@ -128,7 +140,7 @@ def _check_options(function: Callable[..., Any], takes: dict[str, Any], options:
             raise OptionError(f"{title} has no option {name!r}.{suggest(name, list(takes)[3:])}")
 
 
-def _resized(model: Any, x: Any, maps: Any, resize: Any, lead: int) -> Any:
+def _resized(x: Any, maps: Any, resize: Any, lead: int, channel: Channel) -> Any:
     if resize is None:
         return maps
     if isinstance(resize, str) and resize != "default":
@@ -137,31 +149,42 @@ def _resized(model: Any, x: Any, maps: Any, resize: Any, lead: int) -> Any:
     inputs = flatten(x)[0]
     if resize == "default" and len(inputs) not in (1, len(leaves)):
         return maps
-    network = adapt.adapt(model, x, engine_of(x)).network
-    sources = inputs if len(inputs) == len(leaves) else inputs * len(leaves)
-    found = [_one(m, a, resize, lead, network.channels_first) for m, a in zip(leaves, sources, strict=True)]
+    numbers = _sources(leaves, inputs)
+    if numbers is None:
+        raise InputError(
+            f"resize={resize!r}: x has {len(inputs)} inputs and there are {len(leaves)} maps, so that it is open which "
+            "belong together; leave resize out"
+        )
+    found = [_one(m, inputs[k], resize, lead, k, channel) for m, k in zip(leaves, numbers, strict=True)]
     return unflatten(structure, found)
 
 
-def _one(value: Any, x: Any, resize: Any, lead: int, channels_first: bool) -> Any:
+def _sources(maps: list[Any], inputs: list[Any]) -> list[int] | None:
+    """The number of the input that each map is of."""
+    if len(inputs) == len(maps):
+        return list(range(len(inputs)))
+    return [0] * len(maps) if len(inputs) == 1 else None
+
+
+def _one(value: Any, x: Any, resize: Any, lead: int, number: int, channel: Channel) -> Any:
     engine = registry.owner(value) or registry.engine("reference")
     shape, whole = tuple(value.shape[lead:]), tuple(x.shape[1:])
     if isinstance(resize, str):
-        sizes = _spatial(x, channels_first)
-        coarse = len(shape) == len(sizes) and shape != whole and shape != sizes
-        return resized(engine, value, sizes, lead) if coarse else value
+        ids = "int" in str(x.dtype) and len(whole) == 1  # which have no channels
+        if len(shape) != len(whole) - (not ids):  # of the input's own shape, or over tokens, which have no grid
+            return value
+        sizes = whole if ids else positions(whole, channel(number))
+        return resized(engine, value, sizes, lead) if shape != sizes != () else value
     sizes = _sizes(resize)
-    rank = len(whole) - 1
-    if len(sizes) != rank or len(shape) not in (rank, rank + 1):
-        raise InputError(f"resize={resize!r}: maps of shape {shape} have no {len(sizes)} spatial axes")
-    return resized(engine, value, sizes, lead + (len(shape) > rank and channels_first))
-
-
-def _spatial(x: Any, channels_first: bool) -> tuple[int, ...]:
-    """The sizes of an input without its channels, which token ids do not have."""
-    if "int" in str(x.dtype) and len(x.shape) == 2:
-        return (x.shape[1],)
-    return positions(tuple(x.shape[1:]), channels_first)
+    axes = list(range(len(shape)))
+    if len(shape) == len(whole) == len(sizes) + 1:
+        axes = [axis for axis in axes if axis + 1 != channel(number)]
+    if len(sizes) != len(axes) or len(sizes) not in (len(whole) - 1, len(whole)):
+        raise InputError(
+            f"resize={resize!r}: maps of shape {shape} have no {len(sizes)} spatial axes; a map over tokens has a grid "
+            "only after maps.reshape(N, rows, columns), so take it with resize=None"
+        )
+    return resized(engine, value, sizes, [lead + axis for axis in axes])
 
 
 def _sizes(resize: Any) -> tuple[int, ...]:

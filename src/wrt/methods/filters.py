@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wrt.derive.layout import check_format
 from wrt.engines import registry
 from wrt.engines.base import Array, Engine
 from wrt.errors import InputError, OptionError
@@ -127,18 +128,23 @@ def absolute_normalize(maps: Any, lead: int = 1) -> Any:
     return normalize(absolute(maps), lead)
 
 
-def reduce_channels(maps: Any, how: Reduction = "max", axis: int = -1) -> Any:
+def reduce_channels(
+    maps: Any, how: Reduction = "max", axis: int | None = None, *, data_format: str | None = None, lead: int = 1
+) -> Any:
     """One number for all channels of a position.
 
     `max |m|`, `sum m` or `(sum m²)^½` over the channels; the shape of the maps without that axis.
 
     Args:
-        maps: `(N, ..., C)`; or a nest of them.
+        maps: `(N, ..., C)` or `(N, C, ...)`, with `lead=2` `(N, K, ...)`; or a nest of them.
         how: `"max"`, `"sum"` or `"norm"`.
-        axis: that of the channels: -1 where they are last, 1 where they are first (2 with K units).
+        axis: that of the channels; the last one by default. `wrt.explain` gives that of the model.
+        data_format: `"channels_last"` or `"channels_first"` in its place: the last axis, or the one behind those that
+            number the maps.
+        lead: the number of axes that number the maps.
 
     Raises:
-        OptionError: `how` is no choice.
+        OptionError: `how` or `data_format` is no choice, or `axis` is given as well.
         InputError: the maps have no such axis.
 
     Example:
@@ -149,7 +155,8 @@ def reduce_channels(maps: Any, how: Reduction = "max", axis: int = -1) -> Any:
     """
     if how not in ("max", "sum", "norm"):
         raise OptionError(f"how={how!r} is not a choice; expected 'max', 'sum' or 'norm'")
-    return map_leaves(lambda m: _reduced(_engine(m), m, how, axis), maps)
+    place = _channel_axis(axis, data_format, lead)
+    return map_leaves(lambda m: _reduced(_engine(m), m, how, place), maps)
 
 
 def clip_percentile(maps: Any, percent: float = 99.0, lead: int = 1) -> Any:
@@ -173,6 +180,15 @@ def clip_percentile(maps: Any, percent: float = 99.0, lead: int = 1) -> Any:
     if not isinstance(percent, int | float | np.number) or not 0 <= percent <= 100:
         raise OptionError(f"percent={percent!r}; expected a number between 0 and 100")
     return _each(lambda engine, rows: _clipped(engine, rows, float(percent)), maps, lead)
+
+
+def _channel_axis(axis: int | None, data_format: str | None, lead: int) -> int:
+    check_format(data_format)
+    if axis is not None and data_format is not None:
+        raise OptionError(f"axis={axis} and data_format={data_format!r} both say where the channels are; give one")
+    if axis is None:
+        return lead if data_format == "channels_first" else -1
+    return axis
 
 
 def _engine(value: Any) -> Engine:

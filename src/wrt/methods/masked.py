@@ -11,6 +11,7 @@ import numpy as np
 
 from wrt.derive.first import check_scalar
 from wrt.derive.job import Job, Options, prepare
+from wrt.derive.layout import input_axis
 from wrt.derive.values import outputs_of
 from wrt.engines import registry
 from wrt.engines.base import Array
@@ -28,7 +29,7 @@ class Subject:
     """A model at `x`, of which one input will be changed; the units are chosen at `x` as it came."""
 
     def __init__(self, model: Any, x: Any, of: Any, wrt: Any, options: Options) -> None:
-        options = Options(options.request, options.progress, options.differentiable)
+        options = Options(options.request, options.progress, options.differentiable, data_format=options.data_format)
         job = prepare(model, x, of, wrt, "rows", options)
         check_scalar(job, of)
         if len(job.recipe.shapes.outs) != 1:
@@ -39,7 +40,7 @@ class Subject:
         self.model, self.options = model, dataclasses.replace(options, progress=False)
         self.host, self.samples, self.progress = job.inputs.host, job.inputs.samples, options.progress
         self.home = registry.engine("reference") if self.host else job.engine
-        self.first = job.adapted.network.channels_first
+        self._job = job
         self.of = settled(model, x, of, self.respect, self.options)
         self.leaf = self._floating(job.inputs.leaves[self.number], job.inputs.dtypes[self.number])
         self.shape = tuple(self.leaf.shape[1:])
@@ -48,6 +49,12 @@ class Subject:
         self.whole = "int" in job.inputs.dtypes[self.number]
         units = job.recipe.shapes.outs[0]
         self.units = () if of is None else units  # one scalar that nobody had to choose has no axis
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of a sample along which positions lie: all but that of the channels, if there are any."""
+        job = self._job
+        return places(self.shape, input_axis(job.adapted, job.inputs, self.number, self.options.data_format))
 
     def _floating(self, leaf: Array, dtype: str) -> Array:
         if self.host:
@@ -148,9 +155,6 @@ def per_axis(name: str, value: Any, count: int) -> tuple[int, ...]:
     return tuple(map(int, values))
 
 
-def places(shape: Sequence[int], first: bool, whole: bool = False) -> tuple[int, ...]:
-    """The axes of a sample without that of the channels; all of them for a table, or where `whole`."""
-    axes = tuple(range(len(shape)))
-    if whole or len(shape) < 2:
-        return axes
-    return axes[1:] if first else axes[:-1]
+def places(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:
+    """The axes of a sample without that of the channels, which counts the samples; all of them where there is none."""
+    return tuple(a for a in range(len(shape)) if a + 1 != axis)

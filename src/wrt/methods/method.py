@@ -7,12 +7,15 @@ for every entry of `x` (or of a layer), `(N, *in)`, or `(N, K, *in)` where `of` 
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 from wrt.derive.choose import Request
 from wrt.derive.job import Options
+from wrt.derive.layout import check_format
 from wrt.errors import OptionError, suggest
 from wrt.rules import Rule
 
@@ -21,7 +24,7 @@ Invariant = Literal["completeness", "symmetry", "implementation invariance", "ze
 
 
 class Common(TypedDict, total=False):
-    """The options that methods hand on to `wrt.gradient`."""
+    """The options that methods hand on to `wrt.gradient`, and where channels are."""
 
     batch_size: int | None
     max_memory: int | None
@@ -29,6 +32,7 @@ class Common(TypedDict, total=False):
     compile: bool | None
     progress: bool | None
     differentiable: bool
+    data_format: str | None
 
 
 def plain(options: Mapping[str, Any]) -> Options:
@@ -45,9 +49,25 @@ def options_of(given: Common, rules: Mapping[str, Rule] | None = None) -> Option
     for name in given:
         if name not in Common.__annotations__:
             raise OptionError(f"unknown option {name!r}.{suggest(name, Common.__annotations__)}")
-    rest = {name: value for name, value in given.items() if name not in ("progress", "differentiable")}
-    request = Request(mode="reverse", **rest)  # type: ignore[arg-type]
-    return Options(request, given.get("progress"), given.get("differentiable", False), rules=rules)
+    own = ("progress", "differentiable", "data_format")
+    request = Request(mode="reverse", **{k: v for k, v in given.items() if k not in own})  # type: ignore[arg-type]
+    check_format(given.get("data_format"))
+    options = Options(request, given.get("progress"), given.get("differentiable", False), rules=rules)
+    return dataclasses.replace(options, data_format=given.get("data_format"))
+
+
+def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a function takes, by name; nothing where it does not say."""
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # a function without a signature, as some built-in ones are
+        return {}
+
+
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function takes an option of this name."""
+    found = parameters(function)
+    return name in found or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in found.values())
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from wrt.derive.choose import check_count
 from wrt.engines import registry
 from wrt.errors import InputError, OptionError, SelectionError
-from wrt.methods.masked import Subject, covers, places
+from wrt.methods.masked import Subject, covers
 from wrt.methods.method import Common, find, options_of, plain
 from wrt.methods.quantus import explain_func as explain_func
 from wrt.methods.randomization import Randomization as Randomization, randomization as randomization
@@ -238,7 +238,7 @@ def _curve(subject: Subject, maps: Any, steps: int, baseline: Any, insert: bool)
 
 def _ranks(subject: Subject, maps: np.ndarray) -> tuple[np.ndarray, list[int]]:
     """(N, P): the place of every position in the order of the map, the highest first; and the shape of positions."""
-    axes = places(subject.shape, subject.first)
+    axes = subject.axes
     broad = [s if a in axes else 1 for a, s in enumerate(subject.shape)]
     whole, spatial = (subject.samples, *subject.shape), (subject.samples, *(subject.shape[a] for a in axes))
     if maps.shape == whole:

@@ -12,12 +12,13 @@ import numpy as np
 
 from wrt.derive.choose import check_count
 from wrt.derive.inputs import accept, engine_of
+from wrt.derive.layout import of_input
 from wrt.derive.values import outputs_of
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array
 from wrt.errors import DtypeError, InputError, OptionError, suggest
 from wrt.methods.masked import ROWS, repeated
-from wrt.methods.method import METHODS, find, plain
+from wrt.methods.method import METHODS, find, plain, takes
 from wrt.methods.resize import mirrored, resized
 from wrt.methods.values import settled
 from wrt.progress import progress_bar
@@ -86,11 +87,12 @@ def tta(
     Raises:
         OptionError: an argument has a value that cannot be honoured.
         InputError: `x` is not one array with spatial axes (when the result is called).
+        OptionError: the axis of the channels is nowhere to be seen; `data_format=` says it (when the result is called).
 
     Example:
         >>> import numpy as np, wrt
         >>> f, x = lambda x: x[:, 0, 0, 0] ** 2, np.array([[[[3.0], [5.0]]]])
-        >>> wrt.tta("gradient")(f, x).round(6).ravel()
+        >>> wrt.tta("gradient")(f, x, data_format="channels_last").round(6).ravel()
         array([3., 5.])
 
     Source: as keras-explainable's `tta`; Shanmugam et al., arXiv:2011.11156, on the practice.
@@ -119,7 +121,7 @@ class Smooth:
     ) -> Any:
         """The maps; with `with_output=True` the outputs at `x` as well."""
         chosen = settled(model, x, of, wrt, plain(options))
-        given = options if wrt is None else {**options, "wrt": wrt}
+        given = _given(self.method, options, wrt)
         copies = self._copies(x, _floating(model, x))
         most = self._at_a_time(x, given)
         with progress_bar(self.repetitions, options.get("progress"), "noisy copies") as advance:
@@ -176,6 +178,12 @@ class Smooth:
             if found[1:] not in (wanted, (1, *wanted[1:])):
                 raise InputError(f"noise has shape {found}; expected (repetitions, {', '.join(map(str, wanted))})")
         return given
+
+
+def _given(method: Callable[..., Any], options: dict[str, Any], wrt: Any) -> dict[str, Any]:
+    """What the method is called with; where channels are, if it asks for that."""
+    kept = {k: v for k, v in options.items() if k != "data_format" or takes(method, k)}
+    return kept if wrt is None else {**kept, "wrt": wrt}
 
 
 def _joined(copies: Sequence[Any]) -> Any:
@@ -257,10 +265,11 @@ class Augmented:
         self, model: Any, x: Any, of: Any = None, *, wrt: Any = None, with_output: bool = False, **options: Any
     ) -> Any:
         """The maps; with `with_output=True` the outputs at `x` as well."""
-        view = _View.of(model, x)
+        data_format = options.get("data_format")
+        view = _View.of(model, x, data_format, not isinstance(wrt, Layer))
         chosen = settled(model, x, of, wrt, plain(options))
         outputs = outputs_of(model, x, chosen, wrt, plain(options))
-        given = options if wrt is None else {**options, "wrt": wrt}
+        given = _given(self.method, options, wrt)
         variants = [(scale, flip) for scale in self.scales for flip in ((False, True) if self.hflip else (False,))]
         total: Any = None
         sizes: list[int] | None = None
@@ -280,40 +289,40 @@ class _View:
     """Images, and where their spatial axes are."""
 
     x: Array
-    channels_first: bool
+    channel: int | None
 
     @staticmethod
-    def of(model: Any, x: Any) -> _View:
+    def of(model: Any, x: Any, data_format: str | None, primary: bool) -> _View:
         leaves, structure = flatten(x)
         if not structure.is_leaf or len(np.shape(leaves[0])) < 3:
             raise InputError(
                 "x must be one array with spatial axes, (N, *spatial, channels), to be resized or mirrored"
             )
         value = x if registry.owner(x) else np.asarray(x)
-        return _View(value, adapt.adapt(model, x, engine_of(x)).network.channels_first)
+        return _View(value, of_input(model, x, data_format, primary))
 
     @property
-    def axes(self) -> range:
+    def axes(self) -> list[int]:
         """The spatial axes of x."""
-        first = 2 if self.channels_first else 1
-        return range(first, first + len(self.x.shape) - 2)
+        return [axis for axis in range(1, len(self.x.shape)) if axis != self.channel]
 
     def copy(self, scale: float, flip: bool) -> Array:
         engine = registry.owner(self.x) or registry.engine("reference")
         sizes = [max(1, round(self.x.shape[axis] * scale)) for axis in self.axes]
-        found = resized(engine, self.x, sizes, self.axes[0])
+        found = resized(engine, self.x, sizes, self.axes)
         return mirrored(engine, found, self.axes[-1]) if flip else found
 
     def back(self, part: Any, copy: Array, flip: bool, lead: int, sizes: list[int] | None) -> tuple[Any, list[int]]:
         """The map of a copy as of x itself: of its size, or of these sizes; `lead` axes number the maps."""
         engine = registry.owner(part) or registry.engine("reference")
         rank, spatial = len(part.shape) - lead, len(self.axes)
-        if rank not in (spatial, spatial + 1):
+        if rank not in (spatial, len(self.x.shape) - 1):
             raise InputError(f"the method gives maps of shape {tuple(part.shape)}, without the spatial axes of x")
-        first = lead + (rank > spatial and self.channels_first)
-        found = [part.shape[first + i] for i in range(spatial)]
+        whole = rank == len(self.x.shape) - 1
+        axes = [lead - 1 + axis for axis in self.axes] if whole else list(range(lead, lead + spatial))
+        found = [part.shape[axis] for axis in axes]
         if found == [copy.shape[axis] for axis in self.axes]:
             sizes = [self.x.shape[axis] for axis in self.axes]
         sizes = sizes or found
-        turned = mirrored(engine, part, first + spatial - 1) if flip else part
-        return resized(engine, turned, sizes, first), sizes
+        turned = mirrored(engine, part, axes[-1]) if flip else part
+        return resized(engine, turned, sizes, axes), sizes

@@ -11,7 +11,7 @@ import numpy as np
 from wrt.engines import registry
 from wrt.engines.base import Array
 from wrt.errors import DtypeError, InputError, OptionError
-from wrt.methods.masked import Subject, covers, per_axis, places
+from wrt.methods.masked import Subject, covers, per_axis
 from wrt.methods.method import Common, options_of, register
 from wrt.methods.resize import matrix
 
@@ -134,7 +134,7 @@ def rise(
     subject = Subject(model, x, of, wrt, options_of(options))
     if subject.whole:
         raise DtypeError("x holds integers, which cannot be dimmed by a mask; use wrt.methods.occlusion")
-    axes = places(subject.shape, subject.first)
+    axes = subject.axes
     sizes = [subject.shape[a] for a in axes]
     if not 0 < probability <= 1:
         raise OptionError(f"probability={probability!r}; expected a number above 0 and at most 1")
@@ -163,7 +163,7 @@ def _windows(subject: Subject, window: Any, stride: Any) -> tuple[Axes, Axes, li
     """The axes that windows move along, the sizes of these, and where they start on each axis."""
     shape = subject.shape
     whole = isinstance(window, (tuple, list)) and len(window) == len(shape)
-    axes = places(shape, subject.first, whole)
+    axes = tuple(range(len(shape))) if whole else subject.axes
     sizes = tuple(max(1, shape[a] // 8) for a in axes) if window is None else per_axis("window", window, len(axes))
     steps = sizes if stride is None else per_axis("stride", stride, len(axes))
     for axis, size, step in zip(axes, sizes, steps, strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive.layers import positions
+from wrt.derive.layout import of_input, positions
 from wrt.engines import adapt
 from wrt.errors import InputError
 from wrt.methods.explain import explain
@@ -62,9 +62,9 @@ def explain_func(
         chosen = _labels(targets, len(x), of)
         more = {**options, **{name: value for name, value in given.items() if name not in UNUSED}}
         maps = np.asarray(explain(method, model, x, chosen, postprocess=postprocess, **more).maps)
-        first = adapt.adapt(model, x, None).network.channels_first
-        if maps.shape == (len(x), *positions(x.shape[1:], first)):
-            maps = np.expand_dims(maps, 1 if first else -1)
+        axis = _channel_axis(model, x, moved, options.get("data_format"))
+        if maps.shape == (len(x), *positions(x.shape[1:], axis)):
+            maps = np.expand_dims(maps, 1 if axis is None else axis)
         elif maps.shape != x.shape:
             raise InputError(f"the maps have shape {maps.shape} and the inputs {x.shape}, so their positions differ")
         return np.moveaxis(maps, -1, 1) if moved else maps
@@ -84,6 +84,14 @@ def _is_moved(model: Any, x: np.ndarray) -> bool:
     if len(shapes) != 1 or x.ndim < 3:
         return False
     return not _fits(x.shape[1:], shapes[0]) and _fits((*x.shape[2:], x.shape[1]), shapes[0])
+
+
+def _channel_axis(model: Any, x: np.ndarray, moved: bool, data_format: str | None) -> int | None:
+    """Where the model has its channels; where it does not show them, first, as Quantus has them."""
+    if x.ndim < 3:
+        return None
+    usual = "channels_last" if moved else "channels_first"
+    return of_input(model, x, data_format or usual, primary=data_format is not None)
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

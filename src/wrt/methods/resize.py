@@ -9,9 +9,13 @@ import numpy as np
 from wrt.engines.base import Array, Engine
 
 
-def resized(engine: Engine, value: Array, sizes: Sequence[int], first: int) -> Array:
-    """`value` with `sizes` in place of the axes from number `first` on; beyond the outermost centres it is constant."""
-    for axis, size in enumerate(sizes, first):
+def resized(engine: Engine, value: Array, sizes: Sequence[int], where: int | Sequence[int]) -> Array:
+    """`value` with `sizes` in place of the axes from number `where` on, or of these ones.
+
+    Beyond the outermost centres it is constant.
+    """
+    axes = range(where, where + len(sizes)) if isinstance(where, int) else where
+    for axis, size in zip(axes, sizes, strict=True):
         if value.shape[axis] != size:
             value = mixed(engine, value, axis, matrix(value.shape[axis], size))
     return value

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any, Unpack
 
 from wrt.derive.inputs import engine_of
-from wrt.derive.job import prepare
-from wrt.derive.layers import positions
+from wrt.derive.job import Job, prepare
+from wrt.derive.layout import input_axis, positions
 from wrt.derive.values import forward_of
-from wrt.engines import adapt, registry
+from wrt.engines import registry
 from wrt.engines.base import Array, Engine
 from wrt.errors import InputError, SelectionError
-from wrt.methods.cam import grad_cam, prepared
+from wrt.methods.cam import channel_axis, grad_cam, prepared
 from wrt.methods.filters import normalize
 from wrt.methods.gradient import guided_backprop
 from wrt.methods.masked import Subject, places
@@ -21,7 +21,7 @@ from wrt.methods.method import Common, register
 from wrt.methods.resize import resized
 from wrt.rules import positive_part
 from wrt.select import Layer
-from wrt.trees import map_leaves
+from wrt.trees import flatten, unflatten
 
 
 @register(
@@ -59,18 +59,20 @@ def score_cam(
     Source: Wang et al., CVPR workshops 2020, algorithm 1.
     """
     job = prepared(model, x, of, wrt, with_output, options)
-    site, first = job.recipe.problem.wrt.chosen[0], job.adapted.network.channels_first
+    site = job.recipe.problem.wrt.chosen[0]
     if isinstance(site, int):
         raise SelectionError(
             f"wrt={wrt!r} is an input; Score-CAM looks at the input through a layer: wrt.layer('name')"
         )
-    spatial = positions(job.recipe.shapes.ins[0], first)
+    axis = channel_axis(job)
+    spatial = positions(job.recipe.shapes.ins[0], axis)
     subject = Subject(model, x, of, _seen(job.inputs.leaves, spatial), job.options)
     layer = Layer(site[0], call=site[1])
     values = forward_of(prepare(model, x, layer, subject.number, "vjp", subject.options))[0]
     home = subject.home
-    values = values if first else home.moveaxis(values, len(spatial) + 1, 1)
-    scores = home.moveaxis(_scores(subject, values, len(spatial)), 0, 2)
+    values = home.moveaxis(values, axis, 1)
+    where = _where(job, subject.number, subject.shape, len(spatial))
+    scores = home.moveaxis(_scores(subject, values, where), 0, 2)
     weights = math.e ** home.log_softmax(scores)
     rows = home.reshape(values, (-1, values.shape[1], math.prod(spatial)))
     maps = home.reshape(positive_part(weights @ rows), (-1, *subject.units, *spatial))
@@ -114,14 +116,10 @@ def guided_grad_cam(
     coarse, outputs = grad_cam(model, x, of, wrt=wrt, with_output=True, **options)
     fine = guided_backprop(model, x, of, **options)
     units = len(outputs.shape) - 1
-    engine = engine_of(x)
-    home = engine or registry.engine("reference")
-    first = adapt.adapt(model, x, engine).network.channels_first
-
-    def times(leaf: Array) -> Array:
-        return leaf * _over_channels(home, coarse, leaf, units, first)
-
-    maps = map_leaves(times, fine)
+    home = engine_of(x) or registry.engine("reference")
+    job = prepared(model, x, of, wrt, True, options)
+    leaves, structure = flatten(fine)
+    maps = unflatten(structure, [a * _at_size(job, home, coarse, a, units, k) for k, a in enumerate(leaves)])
     return (maps, outputs) if with_output else maps
 
 
@@ -134,10 +132,16 @@ def _seen(leaves: Sequence[Array], spatial: tuple[int, ...]) -> int:
     return fits[0]
 
 
-def _scores(subject: Subject, values: Array, spatial: int) -> Array:
+def _where(job: Job, number: int, shape: Sequence[int], spatial: int) -> tuple[int, ...]:
+    """The spatial axes of an input, which may have no channels; `data_format=` is about the layer."""
+    whole = len(shape) == spatial
+    data_format = job.options.data_format
+    return places(shape, None if whole else input_axis(job.adapted, job.inputs, number, data_format, primary=False))
+
+
+def _scores(subject: Subject, values: Array, axes: tuple[int, ...]) -> Array:
     """(C, N, K): the outputs for the input seen through each channel of `values (N, C, *spatial)`."""
     home, shape = subject.home, subject.shape
-    axes = places(shape, subject.first, whole=len(shape) == spatial)
     sizes = [shape[a] for a in axes]
     broad = [s if a in axes else 1 for a, s in enumerate(shape)]
     found = []
@@ -149,14 +153,14 @@ def _scores(subject: Subject, values: Array, spatial: int) -> Array:
     return home.concatenate(found)
 
 
-def _over_channels(home: Engine, maps: Array, leaf: Array, units: int, first: bool) -> Array:
-    """`(N, *units, *spatial)` maps at the size of `leaf (N, *units, *in)`, with an axis for its channels."""
+def _at_size(job: Job, home: Engine, maps: Array, leaf: Array, units: int, number: int) -> Array:
+    """`(N, *units, *spatial)` maps at the size of input number `number`, `leaf (N, *units, *in)`, channels one."""
     before, spatial = 1 + units, len(maps.shape) - 1 - units
     inside = tuple(leaf.shape[before:])
     if len(inside) not in (spatial, spatial + 1):
         raise InputError(
             f"x has an input of shape (N, {', '.join(map(str, inside))}), but the layer {spatial} spatial axes"
         )
-    axes = places(inside, first, whole=len(inside) == spatial)
+    axes = _where(job, number, inside, spatial)
     fine = resized(home, maps, [inside[a] for a in axes], before)
     return home.reshape(fine, (*maps.shape[:before], *(s if a in axes else 1 for a, s in enumerate(inside))))

@@ -12,6 +12,7 @@ from wrt.derive.first import check_scalar, squeezed, warn_saturated
 from wrt.derive.inputs import Inputs, accept, engine_of, resolve
 from wrt.derive.job import Job, prepare
 from wrt.derive.layers import calls
+from wrt.derive.layout import of_input
 from wrt.derive.losses import wide
 from wrt.derive.run import Result, run
 from wrt.engines import adapt, registry
@@ -90,7 +91,7 @@ def full_gradient(
     Source: Srinivas and Fleuret, NeurIPS 2019, proposition 1 and equation 4. The authors' code interpolates with
     aligned corners, this library between the centres of cells.
     """
-    parts = _parts(model, x, wrt, contributions)
+    parts = _parts(model, x, wrt, contributions, options.get("data_format"))
     wanted = dataclasses.replace(options_of(options), with_output=with_output, with_values=True, affine=True)
     job = prepare(model, x, of, parts.chosen, "rows", wanted)
     check_scalar(job, of)
@@ -116,7 +117,7 @@ class Parts:
     sizes: Shape  # of the map
 
 
-def _parts(model: Any, x: Any, wrt: Any, contributions: bool) -> Parts:
+def _parts(model: Any, x: Any, wrt: Any, contributions: bool, data_format: str | None) -> Parts:
     kind = engine_of(x)
     network = adapt.adapt(model, x, kind).network
     axes = _affine(network)
@@ -131,7 +132,7 @@ def _parts(model: Any, x: Any, wrt: Any, contributions: bool) -> Parts:
     if place is None:
         return Parts(names, chosen, (), ())
     whole, places = tuple(inputs.leaves[place].shape[1:]), [(shape, axis) for _, shape, axis in layers]
-    axis = _input_axis(whole, places, network)
+    axis = of_input(model, x, data_format, number=place)
     sizes = _positions(whole, axis)
     shown = [(numbers.index(place), axis)] if place in numbers else []
     shown += [(k, a) for k, (s, a) in enumerate(places, len(numbers)) if a and len(_positions(s, a)) == len(sizes)]
@@ -183,18 +184,6 @@ def _titles(sites: list[Site], taken: list[str]) -> list[str]:
     """A name for each call: that of the layer where it is called once."""
     names = [name for name, _ in sites]
     return [n if names.count(n) == 1 and n not in taken else f"{n}[{call}]" for n, call in sites]
-
-
-def _input_axis(shape: Shape, layers: list[tuple[Shape, int | None]], network: Network) -> int | None:
-    """Where the input has its channels: where the first layer of the same rank has them; none for plain vectors."""
-    if len(shape) < 2:
-        return None
-    same = [axis for found, axis in layers if axis and len(found) == len(shape)]
-    if same:
-        return same[0]
-    if any(axis and len(found) == len(shape) + 1 for found, axis in layers):  # images without channels
-        return None
-    return 1 if network.channels_first else -1
 
 
 def _positions(shape: Shape, axis: int | None) -> Shape:

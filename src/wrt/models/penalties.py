@@ -17,11 +17,11 @@ import numpy as np
 from wrt import select
 from wrt.derive.choose import check_count
 from wrt.derive.first import jacobian
-from wrt.derive.inputs import engine_of
 from wrt.derive.job import Options, prepare, with_extra
+from wrt.derive.layout import check_format, of_wrt
 from wrt.derive.losses import wide
 from wrt.derive.run import run
-from wrt.engines import adapt, registry
+from wrt.engines import registry
 from wrt.engines.base import Array
 from wrt.errors import ModelError, OptionError
 from wrt.models.measures import (
@@ -268,12 +268,12 @@ class TotalVariation(Penalty):
 
     Args:
         of: `"label"` (the output of each sample's label), or any `of=` of `wrt.gradient`.
-        axes: the spatial axes, axis 0 being samples. By default all but the channels, which are last, or first in torch
-            models and in Keras models with `data_format="channels_first"`.
+        axes: the spatial axes, axis 0 being samples; by default all but that of the channels of the model.
         wrt: with respect to what, as in `wrt.gradient`.
+        data_format: `"channels_first"` or `"channels_last"`, where that is not to be seen.
 
     Raises:
-        OptionError: `axes` do not exist, or must be given because x has only two axes besides the samples.
+        OptionError: `axes` do not exist, or these or `data_format` must be given, as where x has two axes beside N.
 
     Example:
         >>> import numpy as np, wrt
@@ -288,24 +288,31 @@ class TotalVariation(Penalty):
     of: Any = "label"
     axes: Sequence[int] | None = None
     wrt: Any = None
+    data_format: str | None = None
+
+    def __post_init__(self) -> None:
+        check_format(self.data_format)
 
     def __call__(self, model: Any, x: Any, y: Any = None) -> Array:
         engine, x = tensors(model, x)
         leaves = gradients(engine, model, x, y, self.of, self.wrt)
-        first = adapt.adapt(model, x, engine_of(x)).network.channels_first
-        parts = [variation(engine, g, axis) for g in leaves for axis in self._spatial(len(g.shape), first)]
+        spatial = self._spatial(model, x, [tuple(g.shape[1:]) for g in leaves])
+        parts = [variation(engine, g, axis) for g, axes in zip(leaves, spatial, strict=True) for axis in axes]
         return engine.mean(sum(parts), (0,))
 
-    def _spatial(self, rank: int, channels_first: bool) -> list[int]:
-        if self.axes is None:
-            if rank == 3:
-                raise OptionError("axes= is needed for gradients (N, a, b): (1,) for series, (1, 2) for pictures")
-            return [1] if rank < 3 else list(range(2, rank) if channels_first else range(1, rank - 1))
-        axes = [axis + rank if axis < 0 else axis for axis in self.axes]
+    def _spatial(self, model: Any, x: Any, shapes: list[tuple[int, ...]]) -> list[list[int]]:
+        if self.axes is not None:
+            return [self._given(len(shape) + 1) for shape in shapes]
+        if self.data_format is None and any(len(shape) == 2 for shape in shapes):
+            raise OptionError("axes= is needed for gradients (N, a, b): (1,) for series, (1, 2) for pictures")
+        channels = of_wrt(model, x, self.wrt, shapes, self.data_format)
+        pairs = zip(shapes, channels, strict=True)
+        return [[axis for axis in range(1, len(shape) + 1) if axis != channel] for shape, channel in pairs]
+
+    def _given(self, rank: int) -> list[int]:
+        axes = [axis + rank if axis < 0 else axis for axis in self.axes or ()]
         if not axes or len(set(axes)) != len(axes) or not all(0 < axis < rank for axis in axes):
-            raise OptionError(
-                f"axes={tuple(self.axes)}; expected different ones of 1 to {rank - 1}, axis 0 being samples"
-            )
+            raise OptionError(f"axes={self.axes}; expected different ones of 1 to {rank - 1}, axis 0 being samples")
         return axes
 
 

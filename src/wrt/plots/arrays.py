@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from wrt.errors import InputError, OptionError
+from wrt.errors import InputError, OptionError, suggest
 from wrt.results import Explanation
 
 IMAGES = ("hw", "hwc", "chw")  # after the axis of samples; whichever fits the maps, first come first served
+FORMATS = {"channels_first": "chw", "channels_last": "hwc"}
 MAPS = ("hw", "chw", "khw", "hwc", "khwc", "kchw")  # channels come first only where those of the images do
 REDUCED = ("max", "sum", "norm")
 
@@ -27,19 +28,19 @@ class Content:
     scores: np.ndarray | None
 
 
-def content(images: Any, maps: Any, channels: str) -> Content:
+def content(images: Any, maps: Any, channels: str, data_format: str | None = None) -> Content:
     """Images and maps brought to one layout.
 
     Raises:
         InputError: they are no numbers, or their shapes do not belong together.
-        OptionError: an unknown way to reduce channels.
+        OptionError: an unknown way to reduce channels, or `data_format` is needed.
     """
     if channels not in REDUCED:
         raise OptionError(f"channels={channels!r} is not a choice; expected 'max', 'sum' or 'norm'")
     images, columns = host(images, "images"), _columns(maps)
-    for form in IMAGES:
+    for form in _forms(images, data_format, "images"):
         seen = _ordered(images, form, "hwc")
-        if seen is None or seen.shape[-1] not in (1, 3):
+        if seen is None:
             continue
         found = [_map_of(values, outputs, seen, form) for _, values, outputs in columns]
         if all(f is not None for f in found):
@@ -50,7 +51,7 @@ def content(images: Any, maps: Any, channels: str) -> Content:
     raise InputError(_misfit(images, columns))
 
 
-def pictures(values: Any, shape: Any, what: str) -> np.ndarray:
+def pictures(values: Any, shape: Any, what: str, data_format: str | None = None) -> np.ndarray:
     """Images `(N, H, W)` or `(N, H, W, 3)`, of these or of flat ones that have this shape.
 
     Raises:
@@ -59,9 +60,9 @@ def pictures(values: Any, shape: Any, what: str) -> np.ndarray:
     given = host(values, what)
     if shape is not None:
         given = _unflattened(given, shape, what)
-    for form in IMAGES:
+    for form in _forms(given, data_format, what):
         seen = _ordered(given, form, "hwc")
-        if seen is not None and seen.shape[-1] in (1, 3):
+        if seen is not None:
             return seen[..., 0] if seen.shape[-1] == 1 else seen
     side = math.isqrt(given[0].size) if len(given) else 0
     square = side * side == (given[0].size if len(given) else -1)
@@ -70,6 +71,22 @@ def pictures(values: Any, shape: Any, what: str) -> np.ndarray:
         f"{what} has shape {given.shape}, which are no images, (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); "
         f"of images that the model takes in another shape give their own, as in {example}"
     )
+
+
+def _forms(images: np.ndarray, data_format: str | None, what: str) -> list[str]:
+    """The layouts that images of this shape may have; not two of them that only differ in where the channels are."""
+    if data_format not in (None, *FORMATS):
+        raise OptionError(f"data_format={data_format!r} is not a choice.{suggest(str(data_format), list(FORMATS))}")
+    seen = {form: _ordered(images, form, "hwc") for form in IMAGES}
+    found = [form for form, value in seen.items() if value is not None and value.shape[-1] in (1, 3)]
+    if data_format is not None:
+        found = [form for form in found if form in ("hw", FORMATS[data_format])]
+    if len(found) > 1:
+        raise OptionError(
+            f"data_format= is needed: {what} of shape {images.shape} may have its channels first or last; say which by "
+            "data_format='channels_first' or data_format='channels_last'"
+        )
+    return found
 
 
 def _unflattened(given: np.ndarray, shape: Any, what: str) -> np.ndarray:

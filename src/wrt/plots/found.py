@@ -16,10 +16,18 @@ ACROSS = 6  # images side by side, at most
 
 
 def draw_found(
-    result: Maximization, shape: Any, titles: Any, scores: Any, title: Any, note: Any, cols: int | None, figure: Any
+    result: Maximization,
+    shape: Any,
+    data_format: str | None,
+    titles: Any,
+    scores: Any,
+    title: Any,
+    note: Any,
+    cols: int | None,
+    figure: Any,
 ) -> Any:
     """A page of the images of all rows, each with its unit above and the probability that it reached below."""
-    images = pictures(result.x, shape, "result.x")
+    images = pictures(result.x, shape, "result.x", data_format)
     count = len(images)
     above = title_table(_titles(result) if titles is None else titles, count, 1)
     below = _below(result, scores, count)

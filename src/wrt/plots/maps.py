@@ -35,6 +35,7 @@ def maps(
     channels: Literal["max", "sum", "norm"] = "max",
     scale: Literal["all", "column", "each"] | None = None,
     shape: Sequence[int] | None = None,
+    data_format: Literal["channels_first", "channels_last"] | None = None,
     figure: Any = None,
 ) -> Any:
     """A page of images, each followed by its maps: what `wrt.explain` found, ready to be looked at.
@@ -50,7 +51,7 @@ def maps(
         images: `(N, H, W)`, `(N, H, W, 1 or 3)` or channels first, `(N, 1 or 3, H, W)`. Bytes, and numbers between 0
             and 1, are shown as they are; of anything else each image is stretched from its least to its largest value.
             Or what `wrt.maximize` returns, alone; of the options below `scores`, `titles`, `title`, `note`, `cols`,
-            `shape` and `figure` belong to it.
+            `shape`, `data_format` and `figure` belong to it.
         maps: `(N, H, W)` or `(N, K, H, W)`, each also with channels behind (or before, where the maps have the shape of
             images that are channels first); or a `wrt.Explanation`. A dict of these is a column for every title.
         labels: `(N,)`; the map of this number gets a frame.
@@ -71,6 +72,7 @@ def maps(
         scale: which maps share a colour scale: `"all"`, each `"column"` (the default for a dict, whose methods
             have units of their own), or `"each"` for itself.
         shape: `(H, W)` or `(H, W, C)`, of images that the model takes flattened, of `wrt.maximize`.
+        data_format: where the channels of the images are; needed where their shape does not tell, as (N, 3, 40, 3).
         figure: a matplotlib figure to draw in; a new one of pyplot otherwise.
 
     Returns:
@@ -98,9 +100,9 @@ def maps(
         _check_alone(
             {**others, "original": None if original else False, "channels": None if channels == "max" else channels}
         )
-        return draw_found(images, shape, titles, scores, title, note, cols, figure)
+        return draw_found(images, shape, data_format, titles, scores, title, note, cols, figure)
     _check_beside(maps, shape)
-    given = content(images, maps, channels)
+    given = content(images, maps, channels, data_format)
     panels = given.maps.shape[1] + original
     ink = given.images.ndim == 3 and max(given.images.shape[1:]) <= SMALL
     way = ("outline" if ink else True) if overlay is None else overlay
