@@ -210,7 +210,7 @@ def _check_not_normalized(problem: Problem, state: Arrays, example: Arrays) -> N
         return flatten(problem.network.apply(arrays[: len(state)], x, Taps()))[0]
 
     try:
-        y = engine.trial(evaluate, [*state, *example])
+        y = _trial(problem, evaluate, [*state, *example])
         values = engine.numpy(y[0]) if y else None
     except Exception:  # what cannot be evaluated here and now cannot be looked at
         return
@@ -219,6 +219,16 @@ def _check_not_normalized(problem: Problem, state: Arrays, example: Arrays) -> N
             "the outputs look like probabilities but no final softmax was found, so their logits are not known; "
             "let the function return logits, or give the loss: loss=lambda output, y: ..."
         )
+
+
+def _trial(problem: Problem, evaluate: Function, arrays: Arrays) -> Arrays | None:
+    """Values, also where what the function has captured has none yet, and gets random ones as the weights do."""
+    engine = problem.network.engine
+    if not problem.network.follows:
+        return engine.trial(evaluate, arrays)
+    trace = engine.trace(lambda *given: evaluate(list(given)), tuple(arrays))
+    count = len(trace.constants)
+    return engine.trial(lambda given: trace.function(given[:count], *given[count:]), [*trace.constants, *arrays])
 
 
 def _facts(
