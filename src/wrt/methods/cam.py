@@ -47,7 +47,8 @@ def cam(
         of: the scalar, in the forms of `wrt.gradient`; `wrt.logit(unit)` where the model ends with a softmax.
         wrt: `wrt.layer(name)`, the layer that is pooled; by default where the last convolution ends.
         with_output: return `(maps, chosen outputs)`.
-        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`.
+        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`;
+            `data_format` (`"channels_first"`, `"channels_last"`), where the model does not show where channels are.
 
     Raises:
         SelectionError: there is no convolution, no global average pooling after the layer, or `of` is a probability.
@@ -94,10 +95,12 @@ def grad_cam(
         of: the scalar, in the forms of `wrt.gradient`.
         wrt: `wrt.layer(name)`, a layer with spatial axes; by default where the last convolution ends.
         with_output: return `(maps, chosen outputs)`.
-        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`.
+        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`;
+            `data_format` (`"channels_first"`, `"channels_last"`), where the model does not show where channels are.
 
     Raises:
         SelectionError: there is no convolution, or the layer has no spatial axes or is unknown.
+        OptionError: `data_format` is needed, or no choice.
 
     Example:
         >>> import numpy as np, wrt
@@ -131,10 +134,12 @@ def grad_cam_pp(
         of: the scalar, in the forms of `wrt.gradient`; the formula means a logit, `wrt.logit(unit)`.
         wrt: `wrt.layer(name)`, a layer with spatial axes; by default where the last convolution ends.
         with_output: return `(maps, chosen outputs)`.
-        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`.
+        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`;
+            `data_format` (`"channels_first"`, `"channels_last"`), where the model does not show where channels are.
 
     Raises:
         SelectionError: there is no convolution, or the layer has no spatial axes or is unknown.
+        OptionError: `data_format` is needed, or no choice.
 
     Example:
         >>> import numpy as np, wrt
@@ -165,10 +170,12 @@ def layer_cam(
         of: the scalar, in the forms of `wrt.gradient`.
         wrt: `wrt.layer(name)`, a layer with spatial axes; by default where the last convolution ends.
         with_output: return `(maps, chosen outputs)`.
-        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`.
+        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`;
+            `data_format` (`"channels_first"`, `"channels_last"`), where the model does not show where channels are.
 
     Raises:
         SelectionError: there is no convolution, or the layer has no spatial axes or is unknown.
+        OptionError: `data_format` is needed, or no choice.
 
     Example:
         >>> import numpy as np, wrt
@@ -200,10 +207,12 @@ def hires_cam(
         of: the scalar, in the forms of `wrt.gradient`.
         wrt: `wrt.layer(name)`, a layer with spatial axes; by default where the last convolution ends.
         with_output: return `(maps, chosen outputs)`.
-        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`.
+        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`;
+            `data_format` (`"channels_first"`, `"channels_last"`), where the model does not show where channels are.
 
     Raises:
         SelectionError: there is no convolution, or the layer has no spatial axes or is unknown.
+        OptionError: `data_format` is needed, or no choice.
 
     Example:
         >>> import numpy as np, wrt

@@ -43,11 +43,12 @@ def deletion(
         wrt: the input that is changed, by index or name; needed where there are several.
         steps: into how many parts the positions are divided.
         baseline: what takes their place: a number, or an array in the shape of a sample or of `x`.
-        options: `batch_size`, `max_memory`, `compile`, `progress`, as in `wrt.gradient`.
+        options: `batch_size`, `max_memory`, `compile`, `progress`, as in `wrt.gradient`;
+            `data_format` (`"channels_first"`, `"channels_last"`), where the model does not show where channels are.
 
     Raises:
         InputError: maps or a baseline of another shape, or maps that are not finite.
-        OptionError: `steps` is not a positive integer.
+        OptionError: `steps` is not a positive integer, or `data_format` is needed.
         SelectionError: `of` chooses several units.
 
     Example:

@@ -52,10 +52,11 @@ def occlusion(
         stride: distance between windows; by default their size.
         baseline: what covers: a number, or an array in the shape of a sample or of `x`.
         with_output: return `(maps, chosen outputs)`.
-        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`.
+        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`;
+            `data_format` (`"channels_first"`, `"channels_last"`), where the model does not show where channels are.
 
     Raises:
-        OptionError: a window larger than the input, or a stride larger than the window.
+        OptionError: a window larger than the input, a stride larger than the window, or `data_format` is needed.
         InputError: a baseline of another shape.
 
     Example:
@@ -116,10 +117,11 @@ def rise(
         probability: of a cell to be visible.
         seed: of the random numbers; `None` for new ones at every call.
         with_output: return `(maps, chosen outputs)`.
-        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`.
+        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`;
+            `data_format` (`"channels_first"`, `"channels_last"`), where the model does not show where channels are.
 
     Raises:
-        OptionError: no masks, a probability outside of 0 to 1, or more cells than entries.
+        OptionError: no masks, a probability outside of 0 to 1, more cells than entries, or `data_format` is needed.
         DtypeError: the input holds integers.
         InputError: masks of another shape than the spatial axes of `x`.
 

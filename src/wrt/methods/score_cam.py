@@ -44,10 +44,12 @@ def score_cam(
         of: the scalar, in the forms of `wrt.gradient`; the formula means a logit, `wrt.logit(unit)`.
         wrt: `wrt.layer(name)`, a layer with spatial axes; by default where the last convolution ends.
         with_output: return `(maps, chosen outputs)`.
-        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`.
+        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`;
+            `data_format` (`"channels_first"`, `"channels_last"`), where the model does not show where channels are.
 
     Raises:
         SelectionError: there is no convolution, or the layer has no spatial axes or is unknown.
+        OptionError: `data_format` is needed, or no choice.
 
     Example:
         >>> import torch, wrt
@@ -97,7 +99,8 @@ def guided_grad_cam(
         of: the scalar, in the forms of `wrt.gradient`.
         wrt: `wrt.layer(name)`, the layer of Grad-CAM; by default where the last convolution ends.
         with_output: return `(maps, chosen outputs)`.
-        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`.
+        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`;
+            `data_format` (`"channels_first"`, `"channels_last"`), where the model does not show where channels are.
 
     Raises:
         SelectionError: there is no convolution or no ReLU, or the layer has no spatial axes or is unknown.

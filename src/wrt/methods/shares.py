@@ -71,7 +71,8 @@ def full_gradient(
             direct calls: `wrt.explain` would resize and stretch them.
         with_output: return the chosen outputs as well.
         with_gap: return the completeness gap as well, last: the sum of all shares minus the output.
-        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`.
+        options: `batch_size`, `max_memory`, `compile`, `progress`, `differentiable`, as in `wrt.gradient`;
+            `data_format` (`"channels_first"`, `"channels_last"`), where the model does not show where channels are.
 
     Raises:
         SelectionError: the model is a function or a single layer, or `of` or `wrt` is missing, unknown or out of range.
