@@ -124,6 +124,8 @@ def test_torchscript_inside_a_function(make):
         close(wrt.jacobian(f, X), truth, 1e-12)
         close(wrt.jvp(f, X, V), (truth @ V[:, :, None])[..., 0], 1e-12)
     assert "TorchScript" in str(wrt.plan_jacobian(f, X).plan)
+    close(wrt.jacobian(script, X), truth, 1e-12)
+    close(wrt.hessian(torch.nn.Sequential(script), X, 0), wrt.hessian(net, X, 0), 1e-12)
     for _ in range(4):
         close(wrt.hessian(f, X, 0), wrt.hessian(net, X, 0), 1e-12)
         close(wrt.hessian(f, X, 0, mode="forward"), wrt.hessian(net, X, 0), 1e-12)

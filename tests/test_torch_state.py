@@ -212,6 +212,7 @@ def functions(net):
         "bound": net.forward,
         "partial": partial(lambda net, x: net(x), net),
         "nested": lambda x: (lambda z: caller(z))(x),
+        "script": (lambda script: lambda x: script(x))(torch.jit.script(net)),
         "vmap": torch.func.vmap(lambda a: net(a[None])[0]),
     }
 

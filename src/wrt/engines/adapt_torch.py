@@ -68,7 +68,7 @@ def adapt(module: torch.nn.Module) -> Network:
         weights = _named(module, state)
         args, kwargs = arguments(module.forward, map_leaves(torch.clone, x))  # a module may write into its input
         with copied(module, weights, taps.training), undisturbed(module, taps.training), _hooked(module, taps):
-            y = torch.func.functional_call(module, weights, args, kwargs, tie_weights=False)
+            y = torch.func.functional_call(*_callable(module, weights), args, kwargs, tie_weights=False)
         taps.finish()
         return y
 
@@ -85,6 +85,22 @@ def adapt(module: torch.nn.Module) -> Network:
         kind="torch",
         usual=lambda name, rank: torch_layout.convention(alive(), name, rank),
     )
+
+
+def _callable(module: torch.nn.Module, weights: dict[str, Array]) -> tuple[torch.nn.Module, dict[str, Array]]:
+    """The module as `functional_call` takes it: a script module only inside of another one."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return module, weights
+    return _Holder(module), {f"held.{name}": value for name, value in weights.items()}
+
+
+class _Holder(torch.nn.Module):
+    def __init__(self, held: torch.nn.Module) -> None:
+        super().__init__()
+        self.held = held
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.held(*args, **kwargs)
 
 
 def adapt_function(function: Any) -> Network:

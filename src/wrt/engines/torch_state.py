@@ -100,6 +100,8 @@ def copied(module: torch.nn.Module, weights: dict[str, Array], training: bool) -
     watched = []
     for path, inner in module.named_modules(remove_duplicate=False):
         prefix = f"{path}." if path else ""
+        if isinstance(inner, torch.jit.ScriptModule):
+            continue
         names = [] if training else [n for n in inner._buffers if _may_be_written(inner, n)]
         for name in [*names, *(["weight"] if _renorms(inner) else [])]:
             weights[prefix + name] = copy = weights[prefix + name].clone()
