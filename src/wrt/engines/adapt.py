@@ -63,9 +63,8 @@ def _keras(model: Any, x: Any) -> Adapted:
     from wrt.engines import adapt_keras
 
     adapt_keras.build(model, x)
-    cache = _per_model.of(model)
-    network = cache.get("network") or cache.setdefault("network", adapt_keras.adapt(model))
-    return Adapted(network, lambda live: adapt_keras.weights(model, live), cache)
+    network = adapt_keras.adapt(model)  # anew: inputs and dtype are those of now
+    return Adapted(network, lambda live: adapt_keras.weights(model, live), _per_model.of(model))
 
 
 def _torch(model: Any, x: Any) -> Adapted:
