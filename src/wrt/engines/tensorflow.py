@@ -141,10 +141,9 @@ class TensorflowEngine:
     def trial(self, f: Function, arrays: Arrays) -> Arrays | None:
         rng = np.random.default_rng(0)
         known = [np.resize(rng.normal(size=64), [s or 2 for s in a.shape]) if self.is_traced(a) else a for a in arrays]
-        dtypes = [a.dtype for a in arrays]
 
         def run() -> Arrays:
-            return f([tf.cast(a, d) for a, d in zip(known, dtypes, strict=True)])
+            return f([tf.cast(a, b.dtype) for a, b in zip(known, arrays, strict=True)])
 
         if tf.executing_eagerly():
             return run()
