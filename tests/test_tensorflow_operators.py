@@ -9,7 +9,7 @@ from subjects import close
 import wrt
 from wrt.errors import DerivativeError
 
-X = np.array([[2.0, 3.0, 0.0, 0.5], [0.0, 3.0, 0.0, -1.0], [1.0, -2.0, 0.5, 3.0]])
+X = np.array([[2.0, 3.0, 0.0, 0.5], [0.0, 3.0, 0.0, -1.0]])
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 3, 2))
 SPECIAL, CUT = tf.math.special, tf.stop_gradient
 
@@ -52,7 +52,8 @@ def images(x):
     yield tf.nn.max_pool2d(x**3, 2, 1, "SAME")
     yield tf.nn.max_pool2d(x**3, 2, 2, [[0, 0], [1, 1], [1, 1], [0, 0]])
     yield tf.nn.max_pool_with_argmax(x**3, 2, 1, "SAME")[0]
-    yield from (tf.image.resize(x, (5, 2), kind) ** 2 for kind in ("nearest", "lanczos3"))
+    yield tf.image.resize(x, (5, 2), "nearest") ** 2
+    yield tf.image.resize(x, (2, 2), "bicubic") ** 2
 
 
 def together(parts):
@@ -80,17 +81,23 @@ def test_first_order(parts, x, mode):
 
 
 @over_groups
-@pytest.mark.parametrize("mode", ["reverse", "forward"])
-def test_second_order(parts, x, mode):
+def test_second_order(parts, x):
     """Against differences of the gradient, which the test above has compared."""
     f = together(parts)
     weights = np.random.default_rng(1).normal(size=f(tf.constant(x)).shape[1])
     mixed = tf.function(lambda x: tf.linalg.matvec(f(x), weights), autograph=False)
-    found = wrt.hessian(mixed, tf.constant(x), mode=mode)
+    found = wrt.hessian(mixed, tf.constant(x))
     units = 1e-5 * np.eye(x[0].size).reshape(-1, 1, *x.shape[1:])
     points = np.concatenate([x + e for e in (*units, *-units)])
     up, down = np.split(wrt.gradient(mixed, tf.constant(points)).numpy().reshape(-1, len(x), x[0].size), 2)
     close(np.reshape(found, (len(x), x[0].size, -1)), np.moveaxis(up - down, 0, -1) / 2e-5, 1e-5)
+    direction = np.random.default_rng(2).normal(size=x.shape)
+    pushed = wrt.hvp(mixed, tf.constant(x), tf.constant(direction), mode="forward")
+    close(
+        np.ravel(pushed),
+        np.einsum("nij,nj->ni", np.reshape(found, (len(x), x[0].size, -1)), direction.reshape(len(x), -1)).ravel(),
+        1e-10,
+    )
 
 
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
@@ -152,7 +159,7 @@ def test_the_functions_of_the_user_are_left_alone():
 def test_in_keras_models():
     inputs = keras.Input((3,))
     ops = keras.ops
-    model = keras.Model(inputs, ops.concatenate([ops.prod(inputs, -1, keepdims=True), ops.cumprod(inputs, -1)]))
+    model = keras.Model(inputs, ops.concatenate([ops.prod(inputs, -1, keepdims=True), ops.cumprod(inputs, -1)], -1))
     x = np.array([[2.0, 0.0, 3.0]], "float32")
     close(wrt.jacobian(model, x)[0], [[0, 6, 0], [1, 0, 0], [0, 2, 0], [0, 6, 0]], 1e-6)
     for mode in ("reverse", "forward"):
@@ -218,7 +225,7 @@ REFUSED = {
     "Betainc": lambda x: tf.math.betainc(abs(x) + 1, tf.constant(0.7, x.dtype), tf.constant(0.3, x.dtype)) + x,
     "MatrixLogarithm": lambda x: tf.math.real(tf.linalg.logm(tf.cast(square(x), tf.complex128))) + square(x),
     "Lu": lambda x: tf.linalg.lu(square(x))[0] + square(x),
-    "eigh_tridiagonal": lambda x: tf.linalg.eigh_tridiagonal(x, x[:, :3]),
+    "eigh_tridiagonal": lambda x: tf.linalg.eigh_tridiagonal(x[:, 0], x[:1, 1]),
     "ImageProjectiveTransformV3": lambda x: keras.ops.image.affine_transform(
         tf.reshape(x, (-1, 2, 2, 1)), tf.constant([[1.0, 0.2, 0, 0, 0.9, 0.1, 0, 0]])
     ),
@@ -230,7 +237,7 @@ REFUSED = {
 def test_refused(name, nested):
     f = tf.function(REFUSED[name], autograph=False) if nested else REFUSED[name]
     with pytest.raises(DerivativeError, match=name):
-        wrt.jacobian(f, tf.constant(X[[0, 2]]))
+        wrt.jacobian(f, tf.constant(X))
 
 
 @pytest.mark.parametrize("name", ["Dilation2D", "FractionalMaxPool", "IgammaGradA"])
