@@ -37,7 +37,7 @@ def differentiable(f: Function, kinds: Iterable[str] = ALWAYS) -> Function:
     def g(primals: Arrays) -> Arrays:
         try:
             y, operations = _traced(f, primals)
-        except LookupError:  # pushed one by one, operators need second derivatives that they have in the copy only
+        except (LookupError, ValueError):  # pushed one by one, operators need second derivatives that only the copy has
             return own_graph(remade(f))(primals)
         kinds = _kinds(operations)
         inside = _kinds(op for op in operators_inside(operations) if not rule_of(op).startswith(PREFIX))
