@@ -199,8 +199,7 @@ def test_fake_quantisation():
         close(wrt.hessian(f, x, 3, mode=mode)[:, 3, 3], 2.0 * inside[:, 3], 1e-5)
 
 
-@pytest.mark.parametrize("mode", ["reverse", "forward"])
-def test_vectors_of_repeated_values_have_no_derivative(mode):
+def test_vectors_of_repeated_values_have_no_derivative():
     """TensorFlow takes their share for zero; what depends on values alone is right."""
     x = tf.constant([[1.0, 0.0, 0.0, 1.0], [1.0, 0.5, 0.5, 2.0]], tf.float64)
 
@@ -208,12 +207,12 @@ def test_vectors_of_repeated_values_have_no_derivative(mode):
         values, vectors = tf.linalg.eigh(square(x + tf.gather(x, [0, 2, 1, 3], axis=1)) / 2)
         return tf.matmul(vectors * tf.exp(values)[:, None], vectors, transpose_b=True)
 
-    found = wrt.jacobian(exponential, x, mode=mode).numpy()
+    found = wrt.jacobian(exponential, x, mode="reverse").numpy()
     assert np.isnan(found[0]).any()
     close(found[1].reshape(4, 4), differences(exponential, x.numpy())[1].reshape(4, 4), 1e-8)
-    assert np.isnan(wrt.jacobian(lambda x: tf.linalg.pinv(square(x)), x, mode=mode).numpy()[0]).any()
+    assert np.isnan(wrt.jacobian(lambda x: tf.linalg.pinv(square(x)), x, mode="reverse").numpy()[0]).any()
     close(
-        wrt.jacobian(lambda x: tf.linalg.svd(square(x), compute_uv=False), x, mode=mode)[0].numpy().sum(0),
+        wrt.jacobian(lambda x: tf.linalg.svd(square(x), compute_uv=False), x, mode="reverse")[0].numpy().sum(0),
         [1, 0, 0, 1],
         1e-8,
     )
