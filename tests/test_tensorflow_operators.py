@@ -101,7 +101,9 @@ def test_second_order(parts, x):
 
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
 def test_without_compilation(mode):
-    f = together(products)
+    def f(x):
+        return tf.math.cumprod(x, 1)
+
     close(wrt.jacobian(f, tf.constant(X), mode=mode, compile=False), differences(f, X), 1e-6)
 
 
