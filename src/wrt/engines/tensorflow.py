@@ -42,7 +42,8 @@ class TensorflowEngine:
         f = differentiable(f, AGAIN if graph else ALWAYS)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(primals)
-            y = f(primals)
+            with named():
+                y = f(primals)
 
         def back(cotangents: Arrays) -> Arrays:
             seeds = [tf.cast(u, a.dtype) for u, a in zip(cotangents, y, strict=True)]
@@ -112,7 +113,8 @@ class TensorflowEngine:
             before = len(tf.compat.v1.get_default_graph().get_operations())
             with tf.GradientTape(persistent=True) as tape:
                 tape.watch(leaves)
-                y = f(list(leaves))
+                with named():
+                    y = differentiable(f)(list(leaves))
             refuse(leaves, y)
             operations = tf.compat.v1.get_default_graph().get_operations()[before:]
             seen["bytes"] = sum(_bytes(t) for op in operations for t in op.outputs if op.type not in WEIGHTS)

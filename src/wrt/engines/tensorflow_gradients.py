@@ -35,7 +35,10 @@ def differentiable(f: Function, kinds: Iterable[str] = ALWAYS) -> Function:
             return f(primals)
 
     def g(primals: Arrays) -> Arrays:
-        y, operations = _traced(f, primals)
+        try:
+            y, operations = _traced(f, primals)
+        except (LookupError, ValueError):  # pushed one by one, operators need second derivatives that only the copy has
+            return own_graph(remade(f))(primals)
         kinds = _kinds(operations)
         inside = _kinds(op for op in operators_inside(operations) if not rule_of(op).startswith(PREFIX))
         if (wanted - {CUSTOM}) & inside or (wanted & kinds and RECOMPUTED in kinds):
@@ -91,6 +94,8 @@ def not_pushed(accumulator: tf.autodiff.ForwardAccumulator, outputs: Arrays, lea
 
 
 def _stops(accumulator: tf.autodiff.ForwardAccumulator, op: tf.Operation) -> bool:
+    if op.type == "Sign":  # zero both ways, once as a number and once as nothing
+        return False
     moving = [t for t in op.inputs if accumulator.jvp(t) is not None]
     still = [t for t in op.outputs if t.dtype.is_floating and accumulator.jvp(t) is None]
     return bool(moving and still) and any(g is not None for g in tf.gradients(still, moving))

@@ -72,7 +72,7 @@ def _resized(resize: Callable[..., Array], op: tf.Operation, grad: Array, size: 
     return tf.cast(resize(images=grad, size=size, **flags), op.inputs[0].dtype)
 
 
-@repairs("ScaleAndTranslate")
+@repairs("ScaleAndTranslate", always=True)
 def _scale(op: tf.Operation, grad: Array) -> tuple[Array, None, None, None]:
     """TensorFlow's own wants float32 images."""
     flags = {name: op.get_attr(name) for name in ("kernel_type", "antialias")}
