@@ -14,6 +14,7 @@ from tensorflow.python.eager import record  # the public interface does not say 
 from wrt.engines import tensorflow_layout, tensorflow_rules, tensorflow_trace
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer, Trace
 from wrt.engines.tensorflow_gradients import AGAIN, ALWAYS, PUSHED, differentiable, not_pushed
+from wrt.engines.tensorflow_map import mapped
 from wrt.engines.tensorflow_missing import named, reaches, refuse
 from wrt.errors import reason
 from wrt.rules import Rule, Switch
@@ -59,34 +60,7 @@ class TensorflowEngine:
         return y, [accumulator.jvp(a, unconnected_gradients=ZERO) for a in y]
 
     def map(self, f: Callable[[Array], Arrays], count: int, chunk: int) -> Arrays:
-        if count == 0:
-            return [a[None][:0] for a in f(tf.constant(0))]
-        steps = -(-count // chunk)
-        parts = np.array_split(np.arange(count), steps)
-        if steps > self.capabilities.unroll and not tf.executing_eagerly():
-            return self._looped(f, count, chunk)
-        pieces: list[Arrays] = []
-        for part in parts:
-            # one part after the other, so that memory holds one part at a time
-            with tf.control_dependencies(pieces[-1] if pieces else []):
-                pieces.append(self._part(f, tf.constant(part), chunk))
-        return [tf.concat(column, 0) for column in zip(*pieces, strict=True)]
-
-    def _part(self, f: Callable[[Array], Arrays], index: Array, chunk: int) -> Arrays:
-        if chunk == 1:
-            return [a[None] for a in f(index[0])]
-        if _needs_xla():
-            return [tf.stack(column) for column in zip(*map(f, tf.unstack(index)), strict=True)]
-        return tf.vectorized_map(f, index)
-
-    def _looped(self, f: Callable[[Array], Arrays], count: int, chunk: int) -> Arrays:
-        head = count % chunk or chunk
-        first = self._part(f, tf.range(head), chunk)
-        signature = [tf.TensorSpec((None, *a.shape[1:]), a.dtype) for a in first]
-        index = tf.reshape(tf.range(head, count), (-1, chunk))
-        rest = tf.map_fn(lambda i: self._part(f, i, chunk), index, fn_output_signature=signature, parallel_iterations=1)
-        flat = [tf.reshape(a, tf.concat([[-1], tf.shape(a)[2:]], 0)) for a in rest]
-        return [tf.concat([a, b], 0) for a, b in zip(first, flat, strict=True)]
+        return mapped(f, count, chunk, self.capabilities.unroll)
 
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return tf.function(f, reduce_retracing=True, autograph=False)
@@ -243,10 +217,3 @@ def _bytes(tensor: Array) -> int:
     shape = tensor.shape
     known = shape.rank is not None and all(s is not None for s in shape) and tensor.dtype.is_floating
     return math.prod(shape) * tensor.dtype.size if known else 0
-
-
-def _needs_xla() -> bool:
-    """Whether the graph being made holds what only XLA runs, as Keras's grouped convolutions; batching undoes that."""
-    if tf.executing_eagerly():
-        return False
-    return any("_XlaMustCompile" in op.node_def.attr for op in tf.compat.v1.get_default_graph().get_operations())
