@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from wrt.select import Loss
 from wrt.trees import Structure, flatten, unflatten
 
 OPEN = 32  # a size for what a traced tensor leaves open
+NAMED = {"rows": "Jacobian", "jvp": "J v", "vjp": "Jᵀ u", "hessian": "Hessian", "diagonal": "Hessian", "hvp": "H v"}
 ORDERS = {"hessian": 2, "diagonal": 2, "hvp": 2, "taylor 2": 2, "taylor 3": 3, "taylor 4": 4}  # of what is no Jacobian
 GRADIENT = 3  # a gradient's intermediate values, as a multiple of those of a forward pass
 
@@ -48,6 +49,15 @@ class Options:
     affine: bool = False  # layers of wrt= are affine, reached before their activations; their values are for zeros
 
 
+@dataclass
+class Proof:
+    """Whether a program has been held against its function, and the recipe that has taken its place."""
+
+    program: Callable[..., Any] | None = None
+    done: bool = False
+    instead: Recipe | None = None
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All that is kept between calls: shapes, plan and compiled program; no weights, no data."""
@@ -56,6 +66,7 @@ class Recipe:
     shapes: Shapes
     plan: Plan
     program: Callable[..., Any]
+    proof: Proof = field(default_factory=Proof, compare=False)  # of this program only, and of none put in its place
 
 
 @dataclass(frozen=True)
@@ -142,8 +153,20 @@ def _recipe(
         return engine.push_problem(slopes(engine, f, shapes) if what in ORDERS else f, diff)
 
     plan = _plan(adapted, inputs, shapes, what, request, push_problem)
+    return _compiled(problem, shapes, plan, what, graph)
+
+
+def _compiled(problem: Problem, shapes: Shapes, plan: Plan, what: str, graph: bool) -> Recipe:
     program = make_program(problem, shapes, plan, what, graph)
-    return Recipe(problem, shapes, plan, engine.compile(program) if plan.compiled else program)
+    program = problem.network.engine.compile(program) if plan.compiled else program
+    return Recipe(problem, shapes, plan, program, Proof(program))
+
+
+def other_way(job: Job, why: str) -> Recipe:
+    """The recipe of the same question without pushes, which are wrong."""
+    recipe, request = job.recipe, job.options.request
+    plan = _plan(job.adapted, job.inputs, recipe.shapes, job.what, request, lambda: why)
+    return _compiled(recipe.problem, recipe.shapes, plan, job.what, job.graph)
 
 
 def _plan(

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record  # the public interface does not say whether a tape is open
 
-from wrt.engines import tensorflow_rules
+from wrt.engines import tensorflow_apart, tensorflow_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
 from wrt.engines.tensorflow_gradients import differentiable, wrong_push
 from wrt.errors import reason
@@ -25,11 +25,11 @@ ZERO = tf.UnconnectedGradients.ZERO
 WEIGHTS = ("Const", "Placeholder", "ReadVariableOp")  # operators whose results are there once, whatever the batch
 
 
-class TensorflowEngine:
+class TensorflowEngine(tensorflow_apart.TensorflowApart):
     """pull is a `GradientTape`, push is a `ForwardAccumulator`, compilation is `tf.function`."""
 
     name = "tensorflow"
-    capabilities = Capabilities(compiles=True, pull_cost=2.0, push_cost=3.0, push_again_cost=5.0, unroll=32)
+    capabilities = Capabilities(True, pull_cost=2.0, push_cost=3.0, push_again_cost=5.0, unroll=32, retypes=False)
 
     def pull(
         self, f: Function, primals: Arrays, graph: bool = False, once: bool = False
