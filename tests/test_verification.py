@@ -88,7 +88,7 @@ def test_the_switch_is_kept_per_thread_and_task():
 
 @pytest.mark.parametrize(("value", "ends"), [("error", "error"), ("", "warn"), ("loud", "OptionError")])
 def test_the_environment_variable(value, ends):
-    script = "import wrt.derive.verification as v\ntry: print(v.current())\nexcept Exception as e: print(type(e).__name__, e)"
+    script = "import wrt.derive.verification as v\ntry: print(v.current())\nexcept Exception as e: print(type(e), e)"
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "WRT_VERIFICATION": value},
@@ -96,7 +96,7 @@ def test_the_environment_variable(value, ends):
         text=True,
         check=True,
     )
-    assert done.stdout.startswith(ends)
+    assert ends in done.stdout
     assert value != "loud" or "WRT_VERIFICATION is 'loud'" in done.stdout
 
 
@@ -151,10 +151,14 @@ def test_every_kind_of_plan_is_proved(what):
         "diagonal": lambda f: wrt.hessian(f, X, diagonal=True),
         "taylor": lambda f: wrt.taylor(f, X, order=2),
     }
-    for factor, count in ((1.5, 1), (1.0, 0)):
-        square = with_rule(lambda x: x * x, lambda x, factor=factor: 2 * factor * x)
-        total = math().sum if ENGINE != "tensorflow" else FRAMEWORK.reduce_sum
-        assert len(said(lambda square=square: calls[what](lambda x: total(square(x) * x, 1)))) == count
+    total = math().sum if ENGINE != "tensorflow" else FRAMEWORK.reduce_sum
+
+    def model(factor):
+        square = with_rule(lambda x: x * x, lambda x: 2 * factor * x)
+        return lambda x: total(square(x) * x, 1)
+
+    assert len(said(lambda: calls[what](model(1.5)))) == 1
+    assert said(lambda: calls[what](model(1.0))) == []
 
 
 def test_detached_values_are_named():
@@ -420,5 +424,3 @@ if ENGINE == "torch":
         x = np.stack([np.eye(2), np.array([[2.0, 1.0], [0.0, 1.0]])])
         found = said(lambda: wrt.jacobian(lambda x: torch.linalg.svd(x)[0], x))
         assert any(w.category is wrt.NonFiniteWarning and "sample 0" in str(w.message) for w in found)
-
-
