@@ -6,8 +6,10 @@ from broken import BREAKS, ENGINE, random_case
 
 import wrt
 
-RIGHT = {"torch": 100, "jax": 6, "tensorflow": 6}[ENGINE]
+RIGHT = {"torch": 100, "jax": 4, "tensorflow": 4}[ENGINE]
 BROKEN = {"torch": 5, "jax": 1, "tensorflow": 1}[ENGINE]  # of each kind
+COMPILED = ("one sample dropped", "stale", "layout", "one operator 5 % too much")  # elsewhere: each takes seconds
+NAMES = BREAKS if ENGINE == "torch" else COMPILED
 
 
 @pytest.mark.parametrize("start", range(0, RIGHT, 10))
@@ -18,7 +20,7 @@ def test_right_models_raise_nothing(start):
         assert found == [], case.words
 
 
-@pytest.mark.parametrize("name", BREAKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_broken_engines_are_noticed(name):
     number, tried = 0, 0
     while tried < BROKEN:

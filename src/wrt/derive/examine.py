@@ -12,7 +12,7 @@ from wrt.derive.differences import Function, pick, precision, take, typical
 from wrt.derive.findings import Finding
 from wrt.derive.flat import join
 from wrt.derive.job import ORDERS, Job
-from wrt.derive.lines import STRANGERS, Allowed, Gap, Trial, eps_of, strangers, walk
+from wrt.derive.lines import STEPS, STRANGERS, Allowed, Gap, Trial, eps_of, strangers, walk
 from wrt.derive.mixtures import Part, hosts, probes
 from wrt.engines.reference import ReferenceEngine
 
@@ -35,6 +35,7 @@ SLOPES = {
 FAMILY = 20.0  # derivatives may be off by so many times what the values are, unless these are halves
 AGAIN = 4.0  # times less than along the first lines is enough along the second
 ROUNDINGS = 4.0  # of the values, that a derivative may be off by
+LARGEST = 20.0  # times the rounding at half of all places
 MORE = 5.0  # times the difference of two evaluations that should agree: more than that says something
 
 
@@ -57,9 +58,10 @@ class Examination:
         self.part = self.part_of(result)
         self.kind, self.family = precision(job), 0.0
         self.function = self._best_function()
-        self.trials: dict[tuple[int, bool], Trial] = {}
+        self.trials: dict[tuple[int, str], Trial] = {}
         self.calls = 0  # evaluations of the function
-        self.wide = self.kind == "half"  # to see the kinks that its rounding may have passed; or fine steps drowned
+        # to see the kinks that its rounding may have passed, or since fine steps drown in rounding
+        self.wide = self.kind == "half" or self.function.dtype is None
 
     def part_of(self, result: Any) -> Part:
         """The samples looked at, with a result."""
@@ -71,12 +73,12 @@ class Examination:
     def finding(self) -> Finding | None:
         """What is wrong, if anything is."""
         try:
-            trial = self.trial(0, self.wide)
+            trial = self.trial(0)
         except Exception:  # the function does not work in this precision
             if self.function.dtype is None:
                 raise
             self.function, self.wide = Function(self.part.job, fresh=True), True
-            trial = self.trial(0, True)
+            trial = self.trial(0)
         found = self._values(trial)
         if found is not None or isinstance(self.job.engine, ReferenceEngine):  # which is made of differences itself
             return found
@@ -105,16 +107,17 @@ class Examination:
             allowed = Allowed(*(max(a, more) for a in dataclasses.astuple(allowed)))
         if seed:  # what is there shows in other mixtures too, if not as much in each
             allowed = Allowed(*(a / AGAIN for a in dataclasses.astuple(allowed)))
-        return self.trial(seed, self.wide).compare(part, allowed, ROUNDINGS * eps_of(self.kind))
+        return self.trial(seed).compare(part, allowed, ROUNDINGS * eps_of(self.kind))
 
-    def trial(self, seed: int, wide: bool) -> Trial:
+    def trial(self, seed: int) -> Trial:
         """Lines with these random directions, walked once."""
-        if (seed, wide) not in self.trials:
+        reach = ("half" if self.kind == "half" else "wide") if self.wide else "fine"
+        if (seed, reach) not in self.trials:
             self.calls += 1
             asked = probes(self.part, self.lines, seed)
             width = self.job.recipe.shapes.outputs
-            self.trials[seed, wide] = walk(self.function, asked, width, wide, seed)
-        return self.trials[seed, wide]
+            self.trials[seed, reach] = walk(self.function, asked, width, STEPS[reach], seed)
+        return self.trials[seed, reach]
 
     def _named(self, sample: int) -> int:
         return int(self.numbers[sample]) + self.start
@@ -130,7 +133,7 @@ class Examination:
         """The outputs that came with the derivative, against those of the samples among others."""
         if trial.here.shape != self.part.y.shape:
             return findings.of_samples(self._named(0), None)
-        apart = _apart(trial.here, self.part.y)
+        apart = _apart(trial.here, self.part.y, trial.change())
         if apart.max() <= VALUES[self.kind]:
             self.family = float(np.linalg.norm(apart) / np.sqrt(len(apart)))
             return None
@@ -140,25 +143,25 @@ class Examination:
         """Another function, samples that mix, or the model's rounding: what the same batch says, and another one.
 
         Raises:
-            Unjudged: the function gives other values each time.
+            Unjudged: the function gives other values each time, or rounding alone does as much to them.
         """
         own = Function(self.job, fresh=True)
         self.calls += 2
         width, everyone = self.job.recipe.shapes.outputs, np.arange(len(self.outputs))
         same = own(own.base, everyone)[:, :width]
-        program, rounding = self.outputs[:, :width], 0.0
+        program, rounding, least = self.outputs[:, :width], 0.0, trial.change()
         if self.function.dtype is not None:
-            rounding = float(_apart(same[self.numbers], trial.here).max())
-        stale = _apart(same, program)
+            rounding = float(_apart(same[self.numbers], trial.here, least).max())
+        stale = _apart(same, program, least)
         if stale.max() > VALUES[self.kind]:
-            noise = float(_apart(own(own.base, everyone)[:, :width], same).max())
-            if noise * MORE > stale.max():
+            noise = float(_apart(own(own.base, everyone)[:, :width], same, least).max())
+            if max(MORE * noise, LARGEST * trial.noise()) > stale.max():
                 raise Unjudged
             if rounding * MORE > stale.max() and rounding < 1:
                 self._use_halves()
                 return None
             return findings.of_values(int(np.argmax(stale)) + self.start, float(stale.max()))
-        mixed = _apart(self._among(own)[:, :width], same)
+        mixed = _apart(self._among(own)[:, :width], same, least)
         if mixed.max() > max(VALUES[self.kind], MORE * float(stale.max())):
             worst = int(np.argmax(mixed))
             return findings.of_samples(worst + self.start, float(mixed[worst]))
@@ -190,10 +193,13 @@ def _chosen(part: Job) -> list[np.ndarray]:
     ]
 
 
-def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How far apart the values of each sample are, relative to their size; small samples beside large ones."""
+def _apart(a: np.ndarray, b: np.ndarray, least: float) -> np.ndarray:
+    """How far apart the values of each sample are, relative to their size; small samples beside large ones.
+
+    `least` is by how much values change with the inputs, of which a value near zero has the rounding.
+    """
     size = np.linalg.norm(b, axis=1)
-    size = np.maximum(size, 0.1 * size.max(initial=0.0))
+    size = np.maximum(size, max(0.1 * size.max(initial=0.0), least))
     distance = np.linalg.norm(a - b, axis=1)
     return np.divide(distance, size, out=np.where(distance > 0, np.inf, 0.0), where=size > 0)
 

@@ -15,11 +15,17 @@ EXPLAINED = 4.0  # an error of at most so many doubts is put down to kinks and r
 ROUNDINGS = 16.0  # of a value, that a difference may be off by
 COARSE = 8.0  # spacings between numbers, of which a step is a multiple: up to four steps, and two of them together
 JUDGED = 5e-2  # of the size of a mixture: with more doubt than that nothing can be judged
+FOURTH = 70**0.5  # that of independent errors of size one
 ENOUGH, CHANCE = 8, 6.0  # numbers, and standard errors, for what is off in common
-# steps per typical size of an input, for each order of derivative: fine, and where the fine ones drown in rounding
-FINE = {1: 1e-5, 2: 1e-3, 3: 1e-2, 4: 2e-2}
-ROUNDED = 30.0  # times longer where the points that are walked to are rounded
-WIDE = {1: 8e-3, 2: 3e-2, 3: 5e-2, 4: 1e-1}
+CLEARLY = 2e-3  # of the size: with more doubt than that at half of the samples, other steps may show more
+# steps per typical size of an input, for each highest order of derivative: fine, where the fine ones drown in rounding,
+# and as far as the kinks that numbers with half the digits may have passed
+STEPS = {
+    "fine": {1: 1e-5, 2: 1e-3, 3: 1e-2, 4: 2e-2},
+    "wide": {1: 2e-3, 2: 3e-2, 3: 5e-2, 4: 1e-1},
+    "half": {1: 8e-3, 2: 3e-2, 3: 5e-2, 4: 1e-1},
+}
+ROUNDED = 30.0  # times longer, of the fine ones, where the points that are walked to are rounded
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,18 @@ class Trial:
         floor = rounding * (np.abs(self.here).max(1) + slopes)
         mixed = probe.derivative(part, self.lines)
         return _judge(probe.order, mixed, probe.difference(value), _mixed_doubt(probe, doubt), allowed, floor)
+
+    def change(self) -> float:
+        """By how much the values of a sample change, as a vector, when its inputs change by their size."""
+        slopes = np.linalg.norm(self._differences(1)[0], axis=2)
+        return float(np.median(np.sqrt(np.mean(np.square(slopes), axis=1)))) if np.isfinite(slopes).all() else 0.0
+
+    def noise(self) -> float:
+        """The rounding of values, relative to them: what fourth differences leave, at half of all places."""
+        y = {**self.there, 0: self.here[:, None]}
+        left = np.abs(y[2] - 4 * y[1] + 6 * y[0] - 4 * y[-1] + y[-2]) / FOURTH
+        size = np.abs(self.here).max(1)[:, None, None]
+        return float(np.median(np.divide(left, size, out=np.zeros_like(left), where=size > 0)))
 
     def _differences(self, order: int) -> tuple[np.ndarray, np.ndarray]:
         y = {**self.there, 0: np.broadcast_to(self.here[:, None], self.there[1].shape)}
@@ -119,7 +137,8 @@ def _judge(
     wrong = e > reach
     together = np.linalg.norm(e[judged]) > np.linalg.norm(reach[judged]) + rest
     common = _in_common(error[judged], np.where(fine, derivative, 0.0)[judged], size[judged]) > allowed.common
-    enough = 2 * np.count_nonzero(judged) >= np.count_nonzero((s > 0) | (e > 0))  # also where all is zero
+    clear = (d <= CLEARLY * np.maximum(s, e)) & ((s > 0) | (e > 0))
+    enough = 2 * np.count_nonzero(clear) >= np.count_nonzero((s > 0) | (e > 0))  # also where all is zero
     if not (wrong.any() or together or common):
         return None, bool(enough)
     sample = int(np.argmax(np.where(wrong if wrong.any() else judged, e / np.maximum(reach, 1e-300), -1.0)))
@@ -140,11 +159,11 @@ def _in_common(error: np.ndarray, derivative: np.ndarray, size: np.ndarray) -> f
     return float(abs(part) - CHANCE * spread)
 
 
-def walk(function: Function, probes: list[Probe], outputs: int, wide: bool, seed: int) -> Trial:
+def walk(function: Function, probes: list[Probe], outputs: int, steps: dict[int, float], seed: int) -> Trial:
     """Evaluate a function along the lines of probes: all points, and a few strangers before them, as one batch."""
     highest = max(probe.order for probe in probes)
-    step, base = (WIDE if wide else FINE)[highest], function.base
-    if not (wide or function.exact or probes[0].free):
+    step, base = steps[highest], function.base
+    if steps is STEPS["fine"] and not (function.exact or probes[0].free):
         step *= ROUNDED
     lines = _exact(probes[0].lines, base, step) if probes[0].free else probes[0].lines
     offsets = (1, -1, 2, -2) if highest < 3 else (1, -1, 2, -2, 4, -4)
