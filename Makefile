@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | docs | bench | clean
+# make setup | demo | test | broken | lint | docs | bench | clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -11,15 +11,17 @@ ENGINES ?= tensorflow jax torch
 JOBS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?= --quick
+BROKEN_ARGS ?= 2000 900
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 THREADS := $(shell echo $$(( $(CORES) > $(JOBS) ? $(CORES) / $(JOBS) : 1 )))
 
-.PHONY: help setup demo test lint format docs bench clean
+.PHONY: help setup demo test broken lint format docs bench clean
 
 help:
 	@echo "make setup   a virtual environment in .venv with everything in it"
 	@echo "make demo    train a small network, differentiate it, write demo/"
 	@echo "make test    lint, build the documentation, run the tests on every engine"
+	@echo "make broken  engines broken on purpose, in the long form: minutes on torch, hours on JAX and TensorFlow"
 	@echo "make lint    only the linters     make format  let ruff mend what it can"
 	@echo "make docs    only the site, in site/"
 	@echo "make bench   the benchmarks       make clean   remove what was made"
@@ -55,6 +57,9 @@ test-%: $(STAMP)
 	if [[ $$closing =~ skipped|xfailed ]]; then code=1; fi; \
 	if [ $$code -ne 0 ]; then tail -n 200 .logs/$*.log; fi; \
 	echo "$*: $$closing"; exit $$code
+
+broken: $(STAMP)
+	for engine in $(ENGINES); do PYTHONPATH=tests $(BIN)/python tests/fuzz_broken.py $$engine $(BROKEN_ARGS) || exit 1; done
 
 lint: $(STAMP)
 	$(BIN)/ruff check

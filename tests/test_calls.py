@@ -56,7 +56,8 @@ def test_products_evaluate_once():
 
 def test_planning_in_reverse_mode_costs_one_evaluation():
     model = Counting()
-    wrt.jacobian(model, X, mode="reverse")
+    with wrt.verification("off"):
+        wrt.jacobian(model, X, mode="reverse")
     assert len(model.sizes) == 2
     assert model.sizes[-1] == 6
     assert model.sizes[0] <= 2

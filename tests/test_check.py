@@ -415,3 +415,55 @@ def test_a_notebook_shows_it():
     lines = str(found).splitlines()
     assert lines[0] == "wrt.check: the derivative is right"
     assert max(map(len, lines)) < 160
+
+
+def test_a_rule_that_is_wrong_at_a_special_point_only():
+    """Neighbours are right, and the function is smooth there: as TensorFlow's product at zeros."""
+    where, ones = math().where, tensor(np.ones(3))
+    rule = with_rule(lambda x: x * x + x, lambda x: where(x == 0, 0 * x + 3, 2 * x + 1))
+    x = 1 + random((4, 3)) ** 2
+    x[2, 1] = 0
+    found = wrt.check(lambda x: rule(x * ones), x)
+    assert not found.ok
+    assert found.where == (2, (1,), (1,))
+    assert (found.derivative, found.difference) == (pytest.approx(3), pytest.approx(1))
+    assert wrt.check(lambda x: rule(x * ones), np.delete(x, 2, 0)).ok
+
+
+def test_pairs_that_mix_through_an_input_outside_wrt():
+    def pairs(x):
+        return x["image"] @ (x["text"].T if ENGINE == "torch" else math().transpose(x["text"]))
+
+    x = {"image": random((6, 4)), "text": random((6, 4), 6)}
+    found = wrt.check(pairs, x, 0, wrt="image", samples=3)
+    assert found.mixes_samples
+    assert not wrt.check(lambda x: x["image"] * x["text"][:, :1], x, wrt="image").mixes_samples
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "bfloat16", "float16"])
+def test_a_right_model_of_few_digits_is_not_wrong(dtype):
+    layers = [keras.layers.Dense(8, activation="tanh", dtype=dtype), keras.layers.Dense(3, dtype=dtype)]
+    found = wrt.check(keras.Sequential([keras.Input((4,)), *layers]), random((5, 4)).astype("float32"))
+    assert found.ok or "not judged" in found.verdict, str(found)
+
+
+def test_a_wrong_rule_of_few_digits_is_found():
+    rule = with_rule(lambda x: x * x, lambda x: 3 * x)
+    x = tensor(1 + random((4, 3)) ** 2, "bfloat16")
+    found = wrt.check(lambda x: rule(x), x)
+    assert not found.ok
+    assert "WRONG" in found.verdict
+
+
+def test_the_two_values_are_those_of_the_error():
+    """Also where the error shows along directions only, spread over entries that are each within the tolerance."""
+    size = 400
+    factors, x = 1 + 8e-4 * np.ones(size), 1 + random((3, size)) ** 2
+    total = math().sum if ENGINE != "tensorflow" else FRAMEWORK.reduce_sum
+    wrong = tensor(2 * factors)
+    rule = with_rule(lambda x: x * x, lambda x: x * wrong)
+    found = wrt.check(lambda x: total(rule(x), 1), x, entries=4, samples=3, tolerance=5e-4)
+    assert not found.ok
+    assert found.max_error > found.tolerance
+    assert abs(found.derivative - found.difference) > 5e-4 * abs(found.difference)
+    assert found.mixed == ("along a random direction" in str(found))

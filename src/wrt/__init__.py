@@ -21,6 +21,13 @@ from wrt.derive.first import (
 from wrt.derive.operator import JacobianOperator as JacobianOperator, linearize as linearize
 from wrt.derive.second import hessian as hessian, hvp as hvp, laplacian as laplacian
 from wrt.derive.taylor import taylor as taylor
+from wrt.derive.verification import verification as verification
+from wrt.errors import (
+    DerivativeError as DerivativeError,
+    DerivativeWarning as DerivativeWarning,
+    NonFiniteWarning as NonFiniteWarning,
+    OwnRuleWarning as OwnRuleWarning,
+)
 from wrt.io import load_model as load_model
 from wrt.maximize import (
     objectives as objectives,

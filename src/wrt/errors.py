@@ -6,6 +6,8 @@ All exceptions derive from `WrtError`; each is also the built-in exception that 
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -33,8 +35,8 @@ class DependenceError(SelectionError):
     """The chosen output does not depend on the chosen tensor."""
 
 
-class DerivativeError(WrtError, RuntimeError):
-    """An operator has no derivative of the order that is needed, or none that can be trusted."""
+class DerivativeError(WrtError, ArithmeticError):
+    """A derivative does not exist, or cannot be trusted: an operator has none, or it contradicts its function."""
 
 
 class OptionError(WrtError, ValueError):
@@ -66,7 +68,15 @@ class WrtWarning(UserWarning):
 
 
 class NonFiniteWarning(WrtWarning):
-    """The input holds NaN or infinity."""
+    """The input, or a derivative, holds NaN or infinity."""
+
+
+class DerivativeWarning(WrtWarning):
+    """A plan does not agree with differences of its function."""
+
+
+class OwnRuleWarning(DerivativeWarning):
+    """A derivative follows a rule of the model's maker, or a detached value, and differences of the values do not."""
 
 
 class SaturationWarning(WrtWarning):
@@ -90,3 +100,11 @@ def reason(error: BaseException) -> str:
     lines = [line.replace("\x1b[1m", "").replace("\x1b[0m", "") for line in str(error).splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("Exception encountered when calling")]
     return next(iter(said), type(error).__name__)
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """A warning at the line outside the library that led to it."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -13,10 +13,12 @@ import numpy as np
 
 from wrt.derive.choose import Request
 from wrt.derive.compare import Comparison, compare, dot_error, dot_tolerance
-from wrt.derive.differences import Function, Oracle, oracle, pick, scales, shift
+from wrt.derive.differences import Function, Oracle, is_half, oracle, pick, precision, scales, shift
 from wrt.derive.job import Options, prepare
+from wrt.derive.mixing import mixing
 from wrt.derive.products import Products
-from wrt.derive.survey import Survey, describe_path, mixing, named_index, survey
+from wrt.derive.survey import Survey, describe_path, named_index, survey
+from wrt.derive.verification import verification
 from wrt.engines import registry
 from wrt.engines.reference import ReferenceEngine
 from wrt.errors import InputError, NonFiniteWarning, OptionError
@@ -25,7 +27,7 @@ from wrt.trees import map_leaves
 
 MOST = 32  # rows, and columns, compared per sample
 SHOWN = 6  # names in the printed lists
-TOLERANCES = {"float64": 1e-5, "float32": 1e-3, "other": 3e-2}  # by what both sides are exact to
+TOLERANCES = {"float64": 1e-5, "float32": 1e-3, "half": 1e-1, "other": 3e-2}  # by what both sides are exact to
 NEIGHBOUR = 6.0  # steps of the differences, to a point where kinks at x are left behind
 
 Where = tuple[int, tuple[Any, ...], tuple[Any, ...]]
@@ -37,7 +39,8 @@ class Check:
 
     `where` is (sample, output index, input index) of the worst entry; an index begins with the key or number of the
     tensor where there are several. `max_error` is `|derivative - difference|` there, relative to the largest entry of
-    its row (both per typical size of the input). `dot_error` is NaN where there is no forward derivative.
+    its row (both per typical size of the input); where only a mixture of inputs shows it, both are the mixture's and
+    `mixed` is True. `dot_error` is NaN where there is no forward derivative.
     """
 
     ok: bool
@@ -59,6 +62,7 @@ class Check:
     saturated: tuple[tuple[Any, ...], ...]
     non_finite: tuple[str, ...]
     mixes_samples: bool
+    mixed: bool = False  # the two values are those along a random direction, in which `where` has the largest part
 
     def __str__(self) -> str:
         rows = [
@@ -94,9 +98,10 @@ class Check:
         if self.where is None:
             return "none"
         sample, output, input_ = self.where
+        mixed = "along a random direction, mostly of " if self.mixed else ""
         return (
             f"error {self.max_error:.1e} (tolerance {self.tolerance:.0e}) at sample {sample}, output "
-            f"{describe_path(output)}, input {describe_path(input_)}: derivative {self.derivative:.6g}, "
+            f"{describe_path(output)}, {mixed}input {describe_path(input_)}: derivative {self.derivative:.6g}, "
             f"difference {self.difference:.6g}"
         )
 
@@ -150,7 +155,8 @@ def check(
         samples: how many samples are compared, drawn with `seed`.
         entries: the most outputs, and the most inputs, that are compared per sample.
         tolerance: relative to the largest entry of a row; by default 1e-5 in float64, 1e-3 for a float32 model
-            that float64 can check, 3e-2 where the differences are in float32 themselves.
+            that float64 can check, 3e-2 where the differences are in float32 themselves, 1e-1 for models that compute
+            in bfloat16 or float16.
         seed: of everything random.
 
     Returns:
@@ -171,7 +177,7 @@ def check(
     _check_positive(samples=samples, entries=entries)
     options = Options(Request(batch_size=batch_size, max_memory=max_memory, compile=compile), progress=progress)
     x = map_leaves(_without_graph, x)
-    with warnings.catch_warnings(), progress_bar(3, progress, "check") as advance:
+    with verification("off"), warnings.catch_warnings(), progress_bar(3, progress, "check") as advance:
         warnings.simplefilter("ignore", NonFiniteWarning)  # reported instead
         products = Products(lambda what: prepare(model, x, of, wrt, what, options))
         products.need_values("wrt.check")
@@ -207,6 +213,8 @@ def _compared(
     if alone != (False, True):
         return _result(products, seen, None, None, chosen, alone, math.nan, 0.0)
     truth = oracle(own, scale, seed)
+    if is_half(truth.function.kind):
+        return _result(products, seen, None, truth, chosen, alone, math.nan, 0.0)
     allowed = _tolerance(part, truth) if tolerance is None else tolerance
 
     def shifted(number: int) -> tuple[Products, Oracle]:
@@ -227,10 +235,9 @@ def _choose(finite: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def _tolerance(part: Products, truth: Oracle) -> float:
+    kind = precision(part.any)
     exact = truth.step < 1e-3
-    if not exact:
-        return TOLERANCES["other"]
-    return TOLERANCES.get(str(part.dtype), TOLERANCES["other"])
+    return TOLERANCES[kind] if exact or kind == "half" else TOLERANCES["other"]
 
 
 def _result(
@@ -258,8 +265,9 @@ def _result(
             named_index(column, shapes.ins, inputs),
         )
     by_differences = isinstance(products.any.engine, ReferenceEngine)
-    contradict = truth is not None and dot > dot_tolerance(products, truth)
-    ok, verdict = _verdict(seen, found, alone, contradict, tolerance)
+    contradict = found is not None and truth is not None and dot > dot_tolerance(products, truth)
+    coarse = "" if found is not None or truth is None else truth.function.kind
+    ok, verdict = _verdict(seen, found, alone, contradict, tolerance, coarse)
     alive = seen.alive_outputs
     return Check(
         ok=ok,
@@ -281,17 +289,20 @@ def _result(
         saturated=names(seen.saturated > 0, shapes.outs, outputs),
         non_finite=tuple(seen.non_finite),
         mixes_samples=alone[0],
+        mixed=found is not None and found.mixed,
     )
 
 
 def _verdict(
-    seen: Survey, found: Comparison | None, alone: tuple[bool, bool], contradict: bool, tolerance: float
+    seen: Survey, found: Comparison | None, alone: tuple[bool, bool], contradict: bool, tolerance: float, coarse: str
 ) -> tuple[bool, str]:
     """Whether all is well, and the sentence that says so."""
     if alone[0]:
         return False, "samples influence one another, so there is no derivative per sample"
     if not alone[1]:
         return False, "the same x gives different values each time, so there is nothing to compare"
+    if coarse:
+        return False, f"not judged: the model computes in {coarse} only, in which differences tell nothing"
     if found is None:
         return False, "no sample is finite, so there is nothing to compare"
     if found.max_error > tolerance:

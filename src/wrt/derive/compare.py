@@ -14,6 +14,7 @@ from wrt.derive.survey import push_or_none
 ROOM = 20_000_000  # numbers kept at a time
 DIRECTIONS = 4
 EXPLAINED = 4.0  # an error of at most so many doubts is put down to a kink
+CLEAR = 40.0  # an error of so many doubts, the largest of any direction, is put down to no kink
 SMALL = 1e-2  # of the tolerance: no kink is looked for below
 ROUNDINGS = 16.0  # that a value or derivative may be off by anyhow
 SHIFTS = 2  # neighbours at which an error has to show again
@@ -31,6 +32,7 @@ class Comparison:
     derivative: float
     difference: float
     way: str  # "reverse" or "forward": which of the two derivatives it is
+    mixed: bool  # the values are those along a random direction, in which the entry has the largest part
     entries: int
     kinks: int
     noise: int  # entries of rows in which even an error of the size of the largest entry would pass for rounding
@@ -62,6 +64,7 @@ class Block:
     doubt: np.ndarray
     error: np.ndarray
     explained: np.ndarray
+    smooth: np.ndarray  # no kink hides in any direction that was looked at: the error needs no neighbours
 
     @property
     def judged(self) -> np.ndarray:
@@ -83,7 +86,8 @@ def compare(
     """Compare, and name the worst entry.
 
     Where x lies on a kink exactly (equal values under a max pooling, zeros under a ReLU) no difference tells the
-    derivative, and the jumps of several kinks may hide one another; so an error has to show at neighbours of x too.
+    derivative, and the jumps of several kinks may hide one another; so an error has to show at neighbours of x too,
+    unless the output bends nowhere: rules that are wrong at special points only (a product at 0) show nowhere else.
     """
     pulled, choice = _choose(products, oracle, most, seed)
     here = _Comparer(products, oracle, choice, tolerance, pulled)
@@ -96,7 +100,7 @@ def compare(
 
 
 def _confirmed(block: Block, again: Block, tolerance: float) -> Block:
-    excused = (block.error > tolerance) & (again.explained | (again.error <= tolerance))
+    excused = (block.error > tolerance) & ~block.smooth & (again.explained | (again.error <= tolerance))
     return replace(block, explained=block.explained | excused)
 
 
@@ -149,8 +153,16 @@ class _Comparer:
     def blocks(self) -> list[Block]:
         """Single inputs both ways, then random directions both ways."""
         raw = [b for vectors in (self.choice.units, list(self.choice.directions)) for b in self._along(vectors)]
-        scale = self._scale(raw)
-        return [self._judged(*block, scale) for block in raw]
+        scale, bends = self._scale(raw), self._bends(raw)
+        return [self._judged(*block, scale, bends) for block in raw]
+
+    def _bends(self, blocks: list[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
+        """The largest doubt of each output of each sample, `(N, m)`."""
+        worst, numbers = np.zeros((self.samples, self.m)), np.arange(self.samples)[:, None]
+        for _, rows, _, difference, doubt in blocks:
+            doubt = np.where(np.isfinite(difference), doubt, np.inf)
+            np.maximum.at(worst, (numbers, rows), doubt.max(axis=2, initial=0.0))
+        return worst
 
     def _along(self, directions: list[np.ndarray]) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         numbers = np.arange(self.samples)
@@ -187,13 +199,16 @@ class _Comparer:
         difference: np.ndarray,
         doubt: np.ndarray,
         scale: np.ndarray,
+        bends: np.ndarray,
     ) -> Block:
         across = np.take_along_axis(scale, rows, 1)[:, :, None]
         distance = np.abs(derivative - difference)
         error = np.where(distance > 0, np.inf, np.zeros_like(distance))
         np.divide(distance, across, out=error, where=across > 0)
         explained = (error > SMALL * self.tolerance) & (distance <= EXPLAINED * doubt)
-        return Block(way, rows, derivative, difference, doubt, error, explained | ~np.isfinite(difference))
+        smooth = distance >= CLEAR * np.take_along_axis(bends, rows, 1)[:, :, None]
+        explained |= ~np.isfinite(difference)
+        return Block(way, rows, derivative, difference, doubt, error, explained, smooth)
 
     def result(self, blocks: list[Block]) -> Comparison:
         """The worst entry of what was judged; the reverse derivative first, which the forward one may be made of."""
@@ -203,31 +218,40 @@ class _Comparer:
         place = np.unravel_index(int(np.argmax(block.judged)), block.error.shape)
         sample, row, direction = map(int, place)
         single = any(block is b for b in blocks[:half])
-        if single:
-            column = int(self.choice.columns[sample, direction])
-        else:
-            column = self._locate(block, sample, row, self.choice.directions[direction, sample])
-        derivative, difference = self._one(block, sample, row, unit(np.array([column]), self.n)[0])
-        error = block.worst if single else max(block.worst, abs(derivative - difference) / self._largest(sample, row))
-        size = self.oracle.scale[column]
+        column = (
+            int(self.choice.columns[sample, direction])
+            if single
+            else self._locate(block, sample, row, self.choice.directions[direction, sample])
+        )
+        error, values, mixed = self._shown(block, sample, row, direction, column, single)
+        size = 1.0 if mixed else self.oracle.scale[column]
         return Comparison(
             max_error=error,
             where=(sample, int(block.rows[sample, row]), column),
-            derivative=derivative / size,
-            difference=difference / size,
+            derivative=values[0] / size,
+            difference=values[1] / size,
             way=block.way,
+            mixed=mixed,
             entries=sum(b.error.size for b in blocks[:half]),
             kinks=sum(int(b.explained.sum()) for b in blocks[:half]),
             noise=sum(self._drowned(b) for b in blocks[:half]),
             directions=sum(b.error.size for b in blocks[half:]),
         )
 
+    def _shown(
+        self, block: Block, sample: int, row: int, direction: int, column: int, single: bool
+    ) -> tuple[float, tuple[float, float], bool]:
+        """An error and the two values that it is of: the entry's, or the direction's where only that shows."""
+        values = tuple(float(a[sample, row, direction]) for a in (block.derivative, block.difference))
+        if single:
+            return block.worst, (values[0], values[1]), False
+        entry = self._one(block, sample, row, unit(np.array([column]), self.n)[0])
+        across = abs(values[0] - values[1]) / block.worst if block.worst else 1.0  # what errors are relative to
+        error = abs(entry[0] - entry[1]) / across
+        return (error, entry, False) if error > self.tolerance else (block.worst, (values[0], values[1]), True)
+
     def _drowned(self, block: Block) -> int:
         return int((np.take_along_axis(self.drowned, block.rows, 1)[:, :, None] & ~block.explained).sum())
-
-    def _largest(self, sample: int, row: int) -> float:
-        row = min(row, self.pulled.shape[1] - 1)
-        return float(np.abs(self.pulled[sample, row]).max()) or 1.0
 
     def _locate(self, block: Block, sample: int, row: int, vector: np.ndarray) -> int:
         """Halve a direction along which derivative and differences part, until one input is left."""

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from wrt.derive.flat import join, split
 from wrt.derive.job import Job
-from wrt.derive.products import join, split
 from wrt.engines.base import Array, Arrays
 from wrt.engines.network import Taps
 from wrt.engines.reference import STENCIL
 from wrt.trees import unflatten
 
 ROWS = 256  # points evaluated at a time, at most
-AGREE = 1e-2  # how near float64 must be to the model's own precision to be the same function
+SMALLER = 0.75  # what a fixed input is times that, to be another one that is as possible
+AGREE, AGREE_HALF = 1e-2, 2e-1  # how near float64 must be to the model's own precision to be the same function
 OFFSETS = (0.5, -0.5, 1.0, -1.0, 2.0, -2.0)
 FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])  # a difference that leaves only rounding; its variance is 70 times that
 
@@ -30,13 +31,19 @@ class Differences:
 
 
 class Function:
-    """The chosen outputs as a function of flat host vectors, at the samples of a job and in a precision of choice."""
+    """The chosen outputs as a function of flat host vectors, at the samples of a job and in a precision of choice.
 
-    def __init__(self, job: Job, dtype: str | None = None) -> None:
+    `fresh`: made for a few calls, beside whatever the job has compiled.
+    """
+
+    def __init__(self, job: Job, dtype: str | None = None, fresh: bool = False) -> None:
         engine, network = job.engine, job.adapted.network
-        self.job, self.dtype = job, dtype
-        self.state = [self._cast(w) for w in job.adapted.state(False)]
-        hosts = [np.asarray(a) if job.inputs.host else engine.numpy(a) for a in job.inputs.leaves]
+        self.job, self.dtype, self.fresh = job, dtype, fresh
+        self.exact = dtype == "float64" and network.kind != "keras"  # a Keras model rounds its inputs first
+        self.problem = dataclasses.replace(job.recipe.problem, precision=dtype)
+        with engine.apart():
+            self.state = [self._cast(w) for w in job.adapted.state(False)]
+        hosts = [_rounded(job, a, d) for a, d in zip(job.inputs.leaves, job.inputs.dtypes, strict=True)]
         self.device = network.like() if job.inputs.host else job.inputs.leaves[0]
         sites, chosen, dtypes = job.recipe.shapes.sites, job.recipe.problem.wrt.chosen, job.inputs.dtypes
         diff, self.fixed = _host_diff(job, hosts)
@@ -45,35 +52,42 @@ class Function:
         self.base = join(diff)
         self.labels = None if job.labels is None else (job.labels if job.inputs.host else engine.numpy(job.labels))
         self.kind = ""  # dtype of the last values
-        self.program = engine.compile(self._evaluate) if job.recipe.plan.compiled else self._evaluate
+        make = engine.once if fresh else engine.compile
+        self.program = make(self._evaluate) if fresh or job.recipe.plan.compiled else self._evaluate
 
     def _cast(self, weight: Array) -> Array:
         engine = self.job.engine
-        wanted = self.dtype is not None and "float" in engine.dtype(weight)
+        wanted = self.dtype is not None and "float" in engine.dtype(weight) and self.job.adapted.network.kind != "keras"
         return engine.asarray(weight, self.dtype, weight) if wanted else weight
 
     def _evaluate(self, state: Arrays, diff: Arrays, fixed: Arrays, labels: Array | None) -> Arrays:
-        return self.job.recipe.problem.function(state, fixed, labels)(diff)
+        return self.problem.function(state, fixed, labels)(diff)
 
-    def __call__(self, points: np.ndarray, samples: np.ndarray) -> np.ndarray:
-        """Values `(Q, m)` at `points (Q, n)`, the q-th in place of sample `samples[q]`."""
-        size = self._rows()
-        pieces = [self._piece(points[a : a + size], samples[a : a + size], size) for a in range(0, len(points), size)]
-        return np.concatenate(pieces)
+    def __call__(self, points: np.ndarray, samples: np.ndarray, moved: np.ndarray | None = None) -> np.ndarray:
+        """Values `(Q, m)` at `points (Q, n)`, the q-th in place of sample `samples[q]`.
 
-    def _rows(self) -> int:
+        Where `moved` is true the inputs that `wrt=` leaves out are those of the next sample, and smaller.
+        """
+        size, moved = self._rows(len(points)), np.zeros(len(points), bool) if moved is None else moved
+        slices = [slice(a, a + size) for a in range(0, len(points), size)]
+        with self.job.engine.apart():
+            return np.concatenate([self._piece(points[s], samples[s], moved[s], size) for s in slices])
+
+    def _rows(self, count: int) -> int:
         plan, fixed = self.job.recipe.plan, self.job.adapted.network.batch
         cost = max(1, plan.bytes // plan.batch)
+        if self.fresh:
+            return fixed or count
         return fixed or max(1, min(ROWS, len(OFFSETS) * len(self.base), plan.max_memory // cost))
 
-    def _piece(self, points: np.ndarray, samples: np.ndarray, size: int) -> np.ndarray:
+    def _piece(self, points: np.ndarray, samples: np.ndarray, moved: np.ndarray, size: int) -> np.ndarray:
         engine, count = self.job.engine, len(points)
         if engine.capabilities.static_batch or self.job.adapted.network.batch:
             number = np.minimum(np.arange(size), count - 1)
-            points, samples = points[number], samples[number]
+            points, samples, moved = points[number], samples[number], moved[number]
         parts = split(points, self.job.recipe.shapes.ins)
         diff = [self._load(p, k) for p, k in zip(parts, self.kinds, strict=True)]
-        fixed = [self._load(a[samples], k) for a, k in zip(self.fixed, self.rest, strict=True)]
+        fixed = [self._load(_other(a, samples, moved), k) for a, k in zip(self.fixed, self.rest, strict=True)]
         labels = None if self.labels is None else engine.asarray(self.labels[samples], None, self.device)
         y = self.program(self.state, diff, fixed, labels)
         self.kind = engine.dtype(y[0])
@@ -82,6 +96,37 @@ class Function:
     def _load(self, value: np.ndarray, kind: str) -> Array:
         wanted = self.dtype if self.dtype is not None and "float" in kind else kind
         return self.job.engine.asarray(value, wanted, self.device)
+
+
+def is_half(kind: str) -> bool:
+    """Whether a dtype has half the digits of float32, or fewer."""
+    return kind in ("bfloat16", "float16")
+
+
+def precision(job: Job) -> str:
+    """`"float64"`, `"float32"` or `"half"`: the coarsest of what inputs, weights and layers compute in."""
+    weights = map(job.engine.dtype, job.adapted.state(False))
+    kinds = {d for d in (*job.inputs.dtypes, *weights, *job.adapted.network.computes()) if "float" in d}
+    if any(map(is_half, kinds)):
+        return "half"
+    return "float64" if kinds == {"float64"} else "float32"
+
+
+def _other(value: np.ndarray, samples: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Rows of a fixed input; where `moved`, those of the next sample, and smaller if they are no integers."""
+    rows = value[np.where(moved, (samples + 1) % len(value), samples)]
+    if not moved.any() or value.dtype.kind in "iub":
+        return rows
+    return np.where(moved.reshape(-1, *(1,) * (rows.ndim - 1)), SMALLER * rows, rows).astype(value.dtype)
+
+
+def _rounded(job: Job, leaf: Array, dtype: str) -> np.ndarray:
+    """The input on the host, as exact as the model takes it."""
+    engine = job.engine
+    if job.inputs.host and (str(leaf.dtype) == dtype or "float" not in dtype):
+        return np.asarray(leaf)
+    with engine.apart():
+        return engine.numpy(engine.asarray(leaf, dtype) if "float" in dtype else leaf)
 
 
 def _host_diff(job: Job, hosts: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -143,7 +188,8 @@ def _double(job: Job, everything: np.ndarray, wanted: np.ndarray) -> tuple[Funct
     except Exception:  # whatever a framework says to another dtype: the model's own it is
         return None
     size = np.abs(wanted).max(initial=0.0)
-    same = np.abs(values - wanted).max(initial=0.0) <= AGREE * size
+    agree = AGREE_HALF if precision(job) == "half" else AGREE
+    same = np.abs(values - wanted).max(initial=0.0) <= agree * size
     return (function, values) if function.kind == "float64" and same else None
 
 
@@ -181,6 +227,19 @@ def _scale(value: np.ndarray) -> np.ndarray:
     return np.where(columns > 0, np.maximum(columns, 1e-2 * typical), typical)
 
 
+def typical(job: Job, rows: int = 64) -> np.ndarray:
+    """`scales` from the first samples; 1 for layers, which have not been evaluated."""
+    found = []
+    for chosen in job.recipe.problem.wrt.chosen:
+        if isinstance(chosen, int):
+            leaf = job.inputs.leaves[chosen][:rows]
+            value = np.asarray(leaf) if job.inputs.host else job.engine.numpy(leaf)
+            found.append(_scale(value.astype(np.float64)).ravel())
+        else:
+            found.append(np.ones(int(np.prod(job.recipe.shapes.sites[chosen][0]))))
+    return np.concatenate(found)
+
+
 def _layer_values(job: Job) -> dict[Any, np.ndarray]:
     problem, engine = job.recipe.problem, job.engine
     if not problem.wrt.sites:
@@ -202,7 +261,16 @@ def pick(job: Job, samples: np.ndarray) -> Job:
         return engine.asarray(engine.numpy(value)[samples], engine.dtype(value), value)
 
     inputs = dataclasses.replace(job.inputs, leaves=tuple(map(some, job.inputs.leaves)))
-    return dataclasses.replace(job, inputs=inputs, labels=some(job.labels), extra=())
+    extra = tuple(map(some, job.extra))
+    return dataclasses.replace(job, inputs=inputs, labels=some(job.labels), extra=extra)
+
+
+def take(job: Job, rows: Any) -> Job:
+    """The same job for some of its samples."""
+    leaves = tuple(leaf[rows] for leaf in job.inputs.leaves)
+    labels = None if job.labels is None else job.labels[rows]
+    extra = tuple(e[rows] for e in job.extra)
+    return dataclasses.replace(job, inputs=dataclasses.replace(job.inputs, leaves=leaves), labels=labels, extra=extra)
 
 
 def shift(job: Job, amount: float, seed: int) -> Job:

@@ -224,7 +224,9 @@ class JacobianPlan:
         job = prepare(self._model, x, self._of, self._wrt, "rows", self._options)
         if job.inputs.signature != self._signature:
             raise PlanMismatchError(_mismatch(self._signature, job.inputs.signature))
-        return answer(job, run(job))
+        found = answer(job, run(job))
+        self.plan = job.recipe.proof.instead or job.recipe.plan
+        return found
 
     def __repr__(self) -> str:
         return f"JacobianPlan(\n{self.plan}\n)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,9 @@ from wrt import rules
 from wrt.derive import inputs as inp, losses, target as targets
 from wrt.derive.choose import Plan, Request
 from wrt.derive.inputs import Inputs
-from wrt.derive.known import Ask, known_of
+from wrt.derive.known import Ask, known_of, plan_of
 from wrt.derive.problem import Problem, Shapes
-from wrt.derive.programs import Programs, derivative, form
+from wrt.derive.programs import Known, Programs, Proof, derivative, form
 from wrt.derive.target import Target
 from wrt.engines import adapt, registry
 from wrt.engines.base import Array, Engine, Trace
@@ -25,6 +25,8 @@ from wrt.errors import InputError, OptionError
 from wrt.rules import Rule
 from wrt.select import Loss
 from wrt.trees import Structure, flatten, unflatten
+
+NAMED = {"rows": "Jacobian", "jvp": "J v", "vjp": "Jᵀ u", "hessian": "Hessian", "diagonal": "Hessian", "hvp": "H v"}
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,18 @@ class Options:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is known of a question, and what it is asked about now; `program` is what `run` calls."""
+    """What is known of a question, and what it is asked about now.
+
+    `program` is what `run` calls: `derivative`, of which the proof is, or what a path or an attack puts in its place.
+    """
 
     problem: Problem
     shapes: Shapes
     plan: Plan
     programs: Programs
     program: Callable[..., Any]
+    derivative: Callable[..., Any]
+    proof: Proof
 
 
 @dataclass(frozen=True)
@@ -109,8 +116,7 @@ def prepare(model: Any, x: Any, of: Any, wrt: Any, what: str, options: Options) 
     ask = Ask(adapted, problem, inputs, target, question, what, request, graph)
     known, trace, place = known_of(ask)
     first = None if trace is None else form(ask.first(known.plan))
-    program = derivative(problem, known, trace, first, what, graph)
-    recipe = Recipe(problem, known.shapes, known.plan, known.programs, program)
+    recipe = _recipe(problem, known, trace, first, what, graph)
     return Job(adapted, inputs, recipe, what, options, _labels(recipe, target), place, trace)
 
 
@@ -119,6 +125,25 @@ def _request(options: Options, ruled: rules.Rules) -> Request:
     if ruled and options.request.mode == "forward":
         raise OptionError("mode='forward': a rule replaces a pullback, which only reverse mode uses; leave mode out")
     return dataclasses.replace(options.request, mode="reverse") if ruled else options.request
+
+
+def _recipe(problem: Problem, known: Known, trace: Trace | None, first: Hashable, what: str, graph: bool) -> Recipe:
+    program = derivative(problem, known, trace, first, what, graph)
+    return Recipe(problem, known.shapes, known.plan, known.programs, program, program, known.proof)
+
+
+def by_plan(job: Job, plan: Plan, proof: Proof) -> Recipe:
+    """The recipe of the same question by another plan."""
+    recipe = job.recipe
+    known = Known(recipe.shapes, plan, recipe.programs, proof)
+    return _recipe(recipe.problem, known, job.trace, None, job.what, job.graph)
+
+
+def other_way(job: Job, why: str) -> Recipe:
+    """The recipe of the same question without pushes, which are wrong."""
+    recipe, request = job.recipe, job.options.request
+    plan = plan_of(job.adapted, job.inputs, recipe.shapes, job.what, request, lambda: why)
+    return by_plan(job, plan, Proof(done=True))
 
 
 def _without_data(target: Target) -> Target:

@@ -139,7 +139,7 @@ def smaller(plan: Plan, network: Network, error: BaseException) -> Plan:
 
 
 def _remember(cache: dict[Any, Any], key: Hashable) -> Callable[[Any], None]:
-    return lambda recipe: cache.__setitem__(key, Known(recipe.shapes, recipe.plan, recipe.programs))
+    return lambda recipe: cache.__setitem__(key, Known(recipe.shapes, recipe.plan, recipe.programs, recipe.proof))
 
 
 def _follower(ask: Ask) -> Callable[[Shapes, Plan], Trace] | None:
@@ -178,7 +178,7 @@ def _learn(ask: Ask) -> Known:
         found = engine.push_problem(slopes(engine, f, shapes) if ask.what in ORDERS else f, diff)
         return found or disagreement(trial, ask.what in ORDERS)
 
-    plan = _plan(adapted, ask.inputs, shapes, ask.what, ask.request, push_problem)
+    plan = plan_of(adapted, ask.inputs, shapes, ask.what, ask.request, push_problem)
     if plan.mode == "double":
         check_product(trial)
     if ask.what in ORDERS:
@@ -186,9 +186,10 @@ def _learn(ask: Ask) -> Known:
     return Known(shapes, plan, Programs())
 
 
-def _plan(
+def plan_of(
     adapted: Adapted, inputs: Inputs, shapes: Shapes, what: str, request: Request, push_problem: Callable[[], str]
 ) -> Plan:
+    """Mode, chunk and batch of a question; a product is made of two pulls where there is no right push."""
     network, can = adapted.network, adapted.network.engine.capabilities
     if what == "vjp":
         request = dataclasses.replace(request, mode="reverse", chunk=1)

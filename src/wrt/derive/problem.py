@@ -33,6 +33,7 @@ class Problem:
     rules: Rules = ()
     with_values: bool = False  # the tensors of `wrt` come with the outputs
     affine: bool = False  # layers of `wrt` are affine, reached before their activations; their values are for zeros
+    precision: str | None = None  # to compute in, where layers have one of their own
 
     def function(
         self, state: Arrays, fixed: Arrays, labels: Array | None, note: dict[str, Any] | None = None
@@ -86,6 +87,7 @@ class Problem:
         want_logit = look or self.target.source == "logit"
         watch = self.target.watch + (self.wrt.sites if self.with_values and not self.affine else ())
         taps = Taps(watch=watch, want_logit=want_logit, training=self.training, rules=self.rules)
+        taps.precision = self.precision
         inputs = dict(enumerate(diff))
         chosen = {c: inputs[i] for i, c in enumerate(self.wrt.chosen)}
         added = {site: chosen[site] for site in self.wrt.sites}

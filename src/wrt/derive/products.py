@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from wrt.derive.differences import take
+from wrt.derive.flat import join, split
 from wrt.derive.job import Job
 from wrt.derive.problem import Shapes
 from wrt.derive.run import run
@@ -214,22 +216,3 @@ class Products:
                     getattr(whole, name)[rows] = getattr(found, name)
                 advance(rows.stop - rows.start)
         return whole
-
-
-def take(job: Job, rows: Any) -> Job:
-    """The same job for some of its samples."""
-    leaves = tuple(leaf[rows] for leaf in job.inputs.leaves)
-    labels = None if job.labels is None else job.labels[rows]
-    extra = tuple(e[rows] for e in job.extra)
-    return dataclasses.replace(job, inputs=dataclasses.replace(job.inputs, leaves=leaves), labels=labels, extra=extra)
-
-
-def split(flat: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    """`(N, n)` as arrays `(N, *shape)`, in order."""
-    stops = np.cumsum([math.prod(s) for s in shapes])[:-1]
-    return [p.reshape(len(flat), *s) for p, s in zip(np.split(flat, stops, axis=1), shapes, strict=True)]
-
-
-def join(leaves: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays `(N, *shape)` as one `(N, n)` in float64."""
-    return np.concatenate([np.reshape(a, (len(a), math.prod(a.shape[1:]))) for a in leaves], axis=1).astype(np.float64)

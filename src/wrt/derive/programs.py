@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wrt.derive import target as targets
@@ -38,6 +38,14 @@ class Programs:
         return found
 
 
+@dataclass
+class Proof:
+    """Whether a plan has been held against its function on a first call, and the plan that goes on in its place."""
+
+    done: bool = False
+    instead: Plan | None = None
+
+
 @dataclass(frozen=True)
 class Known:
     """What is kept between calls of a question: shapes, plan and programs; no weights, no data, no function."""
@@ -45,6 +53,7 @@ class Known:
     shapes: Shapes
     plan: Plan
     programs: Programs
+    proof: Proof = field(default_factory=Proof)
 
 
 class Current:

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive.job import Job
+from wrt.derive.finite import warn_derivatives
+from wrt.derive.job import NAMED, Job, by_plan
 from wrt.derive.known import padded, smaller
-from wrt.derive.programs import Known, derivative
 from wrt.derive.unpack import unpack
+from wrt.derive.verify import Instead, settled, verify
 from wrt.engines import registry
 from wrt.engines.base import Array, Arrays, Engine
 from wrt.progress import progress_bar
-
-NAMES = {"rows": "Jacobian", "jvp": "J v", "vjp": "Jᵀ u", "hessian": "Hessian", "diagonal": "Hessian", "hvp": "H v"}
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,14 @@ class Result:
 
 
 def run(job: Job) -> Result:
-    """Run the job on its data, in batches where that is possible."""
-    if not job.inputs.host:
-        return _run_tensors(job)
-    return _run_host(job)
+    """Run the job on its data, in batches where that is possible; proved when it runs for the first time."""
+    job = settled(job)
+    try:
+        result = _run_host(job) if job.inputs.host else _run_tensors(job)
+    except Instead as found:
+        return run(found.job)
+    warn_derivatives(job, result.outputs, result.blocks)
+    return result
 
 
 def _run_tensors(job: Job) -> Result:
@@ -76,7 +79,7 @@ def _run_host(job: Job) -> Result:
     numpy = registry.engine("reference")
     if samples == 0:
         return Result(*sink.of_nothing(_piece(job, numpy, slice(0, 0), job.adapted.network.batch or 1)))
-    with progress_bar(samples, job.options.progress, NAMES.get(job.what, "Taylor")) as advance:
+    with progress_bar(samples, job.options.progress, NAMED.get(job.what, "Taylor")) as advance:
         for start, stop, part in _parts(job, samples, numpy):
             sink.put(start, stop, part)
             advance(stop - start)
@@ -103,10 +106,8 @@ def _parts(job: Job, samples: int, numpy: Engine) -> Iterator[tuple[int, int, Re
 
 def _smaller(job: Job, error: BaseException) -> Job:
     plan, recipe = smaller(job.recipe.plan, job.adapted.network, error), job.recipe
-    if plan.chunk != recipe.plan.chunk:
-        known = Known(recipe.shapes, plan, recipe.programs)
-        program = derivative(recipe.problem, known, job.trace, None, job.what, graph=False)
-        recipe = dataclasses.replace(recipe, program=program)
+    if recipe.program is recipe.derivative:
+        recipe = by_plan(job, plan, recipe.proof)
     recipe = dataclasses.replace(recipe, plan=plan)
     job.remember(recipe)
     return dataclasses.replace(job, recipe=recipe)
@@ -114,6 +115,12 @@ def _smaller(job: Job, error: BaseException) -> Job:
 
 def _piece(job: Job, home: Engine, rows: slice, pad: int | None) -> Result:
     """The result for some rows; `home` is where it ends up: NumPy, or the engine itself."""
+    result = _found(job, home, rows, pad)
+    verify(job, rows, result, lambda other: _found(other, home, rows, pad))
+    return job.reduce(result) if job.reduce else result
+
+
+def _found(job: Job, home: Engine, rows: slice, pad: int | None) -> Result:
     engine, inputs = job.engine, job.inputs
     leaves = [_load(job, leaf, rows, pad, dtype) for leaf, dtype in zip(inputs.leaves, inputs.dtypes, strict=True)]
     labels = None if job.labels is None else _load(job, job.labels, rows, pad, None)
@@ -126,8 +133,7 @@ def _piece(job: Job, home: Engine, rows: slice, pad: int | None) -> Result:
         count = rows.stop - rows.start
         outputs = [engine.numpy(a)[:count] for a in outputs]
         products = [engine.numpy(a)[:, :count] for a in products]
-    result = Result(outputs, _blocks(job, home, products))
-    return job.reduce(result) if job.reduce else result
+    return Result(outputs, _blocks(job, home, products))
 
 
 def _load(job: Job, value: Array, rows: slice, pad: int | None, dtype: str | None) -> Array:

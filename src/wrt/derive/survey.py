@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from wrt.derive.differences import Function
 from wrt.derive.job import Job
 from wrt.derive.products import Products
 from wrt.engines.base import Array, Arrays
@@ -19,7 +18,6 @@ from wrt.trees import Path, path_name, unflatten
 
 SATURATED = 1 - 1e-6
 DRAWS = 2  # random products whose common zeros are taken for zeros of the Jacobian
-INFLUENCE = 1e-4  # of a sample's own change: less than that reaches the others by rounding only
 
 
 @dataclass
@@ -169,28 +167,6 @@ def _listen(job: Job, names: list[str]) -> dict[Any, Array]:
     taps = _Listening(watch=tuple((name, 0) for name in names))
     network.apply(job.adapted.state(False), unflatten(job.recipe.problem.structure, leaves), taps)
     return {site: v for site, v in taps.seen.items() if "float" in engine.dtype(v)}
-
-
-def mixing(function: Function, scale: np.ndarray, seed: int) -> tuple[bool, bool]:
-    """Whether samples influence one another, and whether the same x gives the same values.
-
-    Every other sample is moved, far enough that batch statistics notice, and the rest is watched; then the other half.
-    """
-    base = function.base if len(function.base) > 1 else np.repeat(function.base, 2, axis=0)
-    numbers = np.arange(len(base)) % len(function.base)
-    moves = np.random.default_rng(seed).standard_normal(base.shape) * scale
-    first, again = function(base, numbers), function(base, numbers)
-    rounding = 1e3 * float(np.finfo("float32" if function.kind == "bfloat16" else function.kind).eps)
-    size = np.abs(first).max(axis=0, initial=0.0)
-    if not (np.abs(again - first) <= rounding * size).all():
-        return False, False
-    for parity in (0, 1):
-        moved = np.arange(len(base)) % 2 == parity
-        change = np.abs(function(base + moves * moved[:, None], numbers) - first)
-        own = change[moved].max(axis=0, initial=0.0)
-        if (change[~moved] > INFLUENCE * own + rounding * size).any():
-            return True, True
-    return False, True
 
 
 def describe_path(path: tuple[Any, ...]) -> str:

@@ -14,6 +14,7 @@ from wrt.engines import keras_layout, registry
 from wrt.engines.base import Arrays
 from wrt.engines.identity import attributes
 from wrt.engines.keras_layout import CONVOLUTIONS, channels_first
+from wrt.engines.keras_precision import computing_in
 from wrt.engines.keras_taps import composed, intercepted, named_layers
 from wrt.engines.network import InputSpec, Network, Taps, arguments, weak
 from wrt.errors import ModelError, SelectionError
@@ -33,7 +34,8 @@ def adapt(model: Any) -> Network:
     def apply(state: Arrays, x: Any, taps: Taps) -> Any:
         model = alive()
         count = len(model.trainable_variables)
-        with _quiet(engine, model, state, taps.training), intercepted(model, taps):
+        quiet = _quiet(engine, model, state, taps.training)
+        with quiet, intercepted(model, taps), computing_in(model, taps.precision):
             args, kwargs = _arguments(model, x)
             if "training" in model.call_signature_parameters:
                 kwargs = {**kwargs, "training": taps.training}
@@ -48,6 +50,7 @@ def adapt(model: Any) -> Network:
         apply=apply,
         inputs=specs,
         dtype=model.dtype_policy.variable_dtype,
+        computes=lambda: sorted({layer.compute_dtype for layer in alive()._flatten_layers()} - {None}),
         like=lambda: next((v.value for v in alive().variables), None),
         layers=lambda: list(named_layers(alive())),
         embeddings=lambda: _of_kind(alive(), keras.layers.Embedding),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ class Capabilities:
     pull_again_cost: float = 4.0
     push_again_cost: float = 4.0
     unroll: int = 32
+    retypes: bool = True  # functions of its arrays take float64 where they were given float32
     static_batch: bool = False  # a new N compiles a new program, so the last batch is padded
     traces: bool = False  # what is compiled holds what Python has read, and `trace` finds that out
     transposes: bool = False
@@ -117,6 +119,19 @@ class Engine(Protocol):
 
     def spec(self, shape: Sequence[int | None], dtype: str) -> Array:
         """What stands for an array of this kind in the arguments of `trace`."""
+
+    # evaluation apart from all derivatives
+    def apart(self) -> AbstractContextManager[None]:
+        """Inside, nothing is recorded for a derivative, and float64 can be had."""
+
+    def generators_kept(self) -> AbstractContextManager[None]:
+        """The framework's generators of random numbers end as they began."""
+
+    def once(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """A version of `f` for a call or two: quick to make rather than to run. It leaves its arguments as they are."""
+
+    def own_rules(self, f: Function, primals: Arrays) -> list[str]:
+        """What in `f` has a derivative that its maker wrote, or none because it is detached: names for a message."""
 
     # modified backward rules
     def with_backward(self, h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wrt.engines import jax_layout, jax_rules, jax_trace
+from wrt.engines import jax_apart, jax_layout, jax_rules, jax_trace
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer, Trace
 from wrt.engines.jax_pooling import fast_pooling
 from wrt.rules import Rule, Switch
@@ -20,7 +20,7 @@ for _kind in NODES:
     jax.tree_util.register_dataclass(_kind)
 
 
-class JaxEngine:
+class JaxEngine(jax_apart.JaxApart):
     """push is `jax.jvp`, pull is `jax.vjp`, compilation is `jax.jit`."""
 
     name = "jax"

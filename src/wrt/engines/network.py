@@ -33,6 +33,7 @@ class Taps:
     before: dict[Site, Array] = field(default_factory=dict)  # what to add to affine layers before their activation
     affine: dict[Site, tuple[Array, Array]] = field(default_factory=dict)  # their values there, and those for zeros
     entered: dict[str, int] = field(default_factory=dict)
+    precision: str | None = None  # to compute in, whatever the layers say
 
     @property
     def names(self) -> set[str]:
@@ -110,6 +111,7 @@ class Network:
     apply: Callable[[Arrays, Any, Taps], Any]
     inputs: tuple[InputSpec, ...] = ()
     dtype: str | None = None  # of floating inputs that no spec names
+    computes: Callable[[], list[str]] = list  # dtypes that layers compute in, where these have some of their own
     like: Callable[[], Array | None] = lambda: None  # a weight, for the device
     layers: Callable[[], list[str]] = list
     embeddings: Callable[[], list[str]] = list

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -62,6 +63,18 @@ class ReferenceEngine:
 
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return f
+
+    def apart(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def generators_kept(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def once(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        return f
+
+    def own_rules(self, f: Function, primals: Arrays) -> list[str]:
+        return []
 
     def with_backward(self, h: Callable[[Array], Array], rule: Rule, switch: Switch) -> Callable[[Array], Array]:
         raise OptionError(NO_RULES)

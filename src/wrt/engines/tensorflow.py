@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record  # the public interface does not say whether a tape is open
 
-from wrt.engines import tensorflow_layout, tensorflow_rules, tensorflow_trace
+from wrt.engines import tensorflow_apart, tensorflow_layout, tensorflow_rules, tensorflow_trace
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer, Trace
 from wrt.engines.tensorflow_gradients import AGAIN, ALWAYS, PUSHED, differentiable, not_pushed
 from wrt.engines.tensorflow_map import mapped
@@ -28,11 +28,11 @@ ZERO = tf.UnconnectedGradients.ZERO
 WEIGHTS = ("Const", "Placeholder", "ReadVariableOp")  # operators whose results are there once, whatever the batch
 
 
-class TensorflowEngine:
+class TensorflowEngine(tensorflow_apart.TensorflowApart):
     """pull is a `GradientTape`, push is a `ForwardAccumulator`, compilation is `tf.function`."""
 
     name = "tensorflow"
-    capabilities = Capabilities(compiles=True, push_cost=3.0, push_again_cost=5.0, traces=True)
+    capabilities = Capabilities(compiles=True, push_cost=3.0, push_again_cost=5.0, traces=True, retypes=False)
     channels = staticmethod(tensorflow_layout.channels)
 
     def pull(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from wrt.engines import torch_layout, torch_optim, torch_rules
+from wrt.engines import torch_apart, torch_layout, torch_optim, torch_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
 from wrt.engines.torch_graph import Graph, depends, runs_outside_python
 from wrt.errors import reason
@@ -24,7 +24,7 @@ for _kind in NODES:
     torch.export.register_dataclass(_kind, serialized_type_name=f"wrt.{_kind.__name__}")
 
 
-class TorchEngine:
+class TorchEngine(torch_apart.TorchApart):
     """pull is autograd, push is `torch.func.jvp`; inside a `torch.func` transformation both are `torch.func`."""
 
     name = "torch"

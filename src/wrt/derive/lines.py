@@ -1,0 +1,200 @@
+"""Differences of a function along lines through samples, with the doubt that kinks and rounding leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wrt.derive.differences import Function
+from wrt.derive.mixtures import Mixed, Part, Probe
+
+STRANGERS = 4  # samples that are none of the user's, at most, among which the others are evaluated
+UNCLEAR = 6.0  # doubts, where there is too much doubt for anything but the grossest errors
+EXPLAINED = 4.0  # an error of at most so many doubts is put down to kinks and rounding
+ROUNDINGS = 16.0  # of a value, that a difference may be off by
+COARSE = 8.0  # spacings between numbers, of which a step is a multiple: up to four steps, and two of them together
+JUDGED = 5e-2  # of the size of a mixture: with more doubt than that nothing can be judged
+FOURTH = 70**0.5  # that of independent errors of size one
+ENOUGH, CHANCE = 8, 6.0  # numbers, and standard errors, for what is off in common
+CLEARLY = 2e-3  # of the size: with more doubt than that at half of the samples, other steps may show more
+# steps per typical size of an input, for each highest order of derivative: fine, where the fine ones drown in rounding,
+# and as far as the kinks that numbers with half the digits may have passed
+STEPS = {
+    "fine": {1: 1e-5, 2: 1e-3, 3: 1e-2, 4: 2e-2},
+    "wide": {1: 2e-3, 2: 3e-2, 3: 5e-2, 4: 1e-1},
+    "half": {1: 8e-3, 2: 3e-2, 3: 5e-2, 4: 1e-1},
+}
+ROUNDED = 30.0  # times longer, of the fine ones, where the points that are walked to are rounded
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The worst disagreement: of which sample (among those looked at), the two values, and the relative error."""
+
+    sample: int
+    order: int
+    derivative: float
+    difference: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """How far off right derivatives may be, relative to their size: one sample, all, and all in common."""
+
+    single: float
+    all: float
+    common: float
+
+
+@dataclass
+class Trial:
+    """Values along lines at `step` times each offset, and at the samples themselves."""
+
+    probes: list[Probe]
+    lines: np.ndarray  # (S, L, n), as they were walked
+    step: float
+    there: dict[int, np.ndarray]  # (S, L, m)
+    here: np.ndarray  # (S, m)
+    eps: float
+
+    def compare(self, part: Part, allowed: Allowed, rounding: float) -> tuple[Gap | None, bool]:
+        """The gap between a result and differences, if there is one, and whether there was anything to judge."""
+        found = [self._compare(probe, part, allowed, rounding) for probe in self.probes]
+        return next((gap for gap, _ in found if gap), None), any(judged for _, judged in found)
+
+    def _compare(self, probe: Probe, part: Part, allowed: Allowed, rounding: float) -> tuple[Gap | None, bool]:
+        value, doubt = self._differences(probe.order)
+        slopes = np.abs(self._differences(1)[0]).max(axis=(1, 2)) if probe.order > 1 else 0.0
+        floor = rounding * (np.abs(self.here).max(1) + slopes)
+        mixed = probe.derivative(part, self.lines)
+        return _judge(probe.order, mixed, probe.difference(value), _mixed_doubt(probe, doubt), allowed, floor)
+
+    def change(self) -> float:
+        """By how much the values of a sample change, as a vector, when its inputs change by their size."""
+        slopes = np.linalg.norm(self._differences(1)[0], axis=2)
+        return float(np.median(np.sqrt(np.mean(np.square(slopes), axis=1)))) if np.isfinite(slopes).all() else 0.0
+
+    def noise(self) -> float:
+        """The rounding of values, relative to them: what fourth differences leave, at half of all places."""
+        y = {**self.there, 0: self.here[:, None]}
+        left = np.abs(y[2] - 4 * y[1] + 6 * y[0] - 4 * y[-1] + y[-2]) / FOURTH
+        size = np.abs(self.here).max(1)[:, None, None]
+        return float(np.median(np.divide(left, size, out=np.zeros_like(left), where=size > 0)))
+
+    def _differences(self, order: int) -> tuple[np.ndarray, np.ndarray]:
+        y = {**self.there, 0: np.broadcast_to(self.here[:, None], self.there[1].shape)}
+        near, far = _stencil(y, order, 1) / self.step**order, _stencil(y, order, 2) / self.step**order
+        doubt = np.abs(near - far) + _bend(y, order) / self.step**order
+        rounding = ROUNDINGS * self.eps * np.abs(self.here).max(1)[:, None, None] / self.step**order
+        value = (4 * near - far) / 3 if order < 3 else near
+        return value, doubt + rounding
+
+
+def _mixed_doubt(probe: Probe, doubt: np.ndarray) -> np.ndarray:
+    """As if the doubts of all lines and outputs that a mixture is made of were independent."""
+    again = [probe.difference(doubt * signs) for signs in np.random.default_rng(0).choice([-1, 1], (8, *doubt.shape))]
+    return np.sqrt(np.mean(np.square(again), axis=0))
+
+
+def _stencil(y: dict[int, np.ndarray], order: int, u: int) -> np.ndarray:
+    """Central differences of some order, of points `u` steps apart."""
+    if order == 1:
+        return (y[u] - y[-u]) / (2 * u)
+    if order == 2:
+        return (y[u] - 2 * y[0] + y[-u]) / u**2
+    if order == 3:
+        return (y[2 * u] - 2 * y[u] + 2 * y[-u] - y[-2 * u]) / (2 * u**3)
+    return (y[2 * u] - 4 * y[u] + 6 * y[0] - 4 * y[-u] + y[-2 * u]) / u**4
+
+
+def _bend(y: dict[int, np.ndarray], order: int) -> np.ndarray:
+    """What falls with the step unless there is a kink: the slopes, or the curvatures, of the two sides."""
+    if order == 1:
+        near, far = y[1] - 2 * y[0] + y[-1], (y[2] - 2 * y[0] + y[-2]) / 2
+        return np.abs(2 * near - far)
+    sides = [y[2 * s] - 2 * y[s] + y[0] for s in (1, -1)]
+    return np.abs(sides[0] - sides[1]) / 2
+
+
+def _judge(
+    order: int, mixed: Mixed, difference: np.ndarray, doubt: np.ndarray, allowed: Allowed, floor: np.ndarray
+) -> tuple[Gap | None, bool]:
+    """Sample by sample, all together, and what all are off by in common.
+
+    A single number may be small by chance, the length of several is not. Samples with too much doubt are left out.
+    """
+    derivative, size = mixed
+    fine = np.isfinite(derivative) & np.isfinite(difference) & np.isfinite(doubt) & np.isfinite(size)
+    error, size, doubt = (np.where(fine, a, 0.0) for a in (derivative - difference, size, doubt))
+    e, s, d = (np.sqrt(np.square(a).sum(axis=(1, 2))) for a in (error, size, doubt))
+    judged = (d <= JUDGED * np.maximum(s, e)) & ((s > 0) | (e > 0))
+    d = np.maximum(d, np.median(d[judged])) if judged.any() else d
+    floor = floor * np.sqrt(max(1, error[0].size))
+    reach = allowed.single * s + np.where(judged, EXPLAINED, UNCLEAR) * d + floor
+    rest = (allowed.all - allowed.single) * np.linalg.norm(s[judged])
+    wrong = e > reach
+    together = np.linalg.norm(e[judged]) > np.linalg.norm(reach[judged]) + rest
+    common = _in_common(error[judged], np.where(fine, derivative, 0.0)[judged], size[judged]) > allowed.common
+    clear = (d <= CLEARLY * np.maximum(s, e)) & ((s > 0) | (e > 0))
+    enough = 2 * np.count_nonzero(clear) >= np.count_nonzero((s > 0) | (e > 0))  # also where all is zero
+    if not (wrong.any() or together or common):
+        return None, bool(enough)
+    sample = int(np.argmax(np.where(wrong if wrong.any() else judged, e / np.maximum(reach, 1e-300), -1.0)))
+    place = np.unravel_index(int(np.argmax(np.abs(error[sample]))), error[sample].shape)
+    ratio = float(e[sample] / max(s[sample], np.linalg.norm(difference[sample]), 1e-300))
+    return Gap(sample, order, float(derivative[sample][place]), float(difference[sample][place]), ratio), True
+
+
+def _in_common(error: np.ndarray, derivative: np.ndarray, size: np.ndarray) -> float:
+    """By what part all derivatives are off, as far as chance does not explain it: a regression of errors on them."""
+    weight = np.divide(1.0, np.square(size), out=np.zeros_like(size), where=size > 0)
+    total = (weight * np.square(derivative)).sum()
+    if not total or error.size < ENOUGH:
+        return 0.0
+    part = (weight * error * derivative).sum() / total
+    left = weight * (error - part * derivative) * derivative
+    spread = max(np.square(left).sum(), np.square(left.sum(axis=(1, 2))).sum() * (len(left) > 1)) ** 0.5 / total
+    return float(abs(part) - CHANCE * spread)
+
+
+def walk(function: Function, probes: list[Probe], outputs: int, steps: dict[int, float], seed: int) -> Trial:
+    """Evaluate a function along the lines of probes: all points, and a few strangers before them, as one batch."""
+    highest = max(probe.order for probe in probes)
+    step, base = steps[highest], function.base
+    if steps is STEPS["fine"] and not (function.exact or probes[0].free):
+        step *= ROUNDED
+    lines = _exact(probes[0].lines, base, step) if probes[0].free else probes[0].lines
+    offsets = (1, -1, 2, -2) if highest < 3 else (1, -1, 2, -2, 4, -4)
+    samples, count, n = lines.shape
+    moved = np.concatenate([(base[:, None] + k * step * lines).reshape(-1, n) for k in offsets])
+    others, owners = strangers(base, seed)
+    order = np.arange(samples)[::-1]  # nobody is where the call had it
+    points = np.concatenate([others, moved, base[order]])
+    numbers = np.concatenate([owners, np.tile(np.repeat(np.arange(samples), count), len(offsets)), order])
+    y = function(points, numbers, np.arange(len(points)) < len(others))[:, :outputs]
+    along = y[len(others) : -samples].reshape(len(offsets), samples, count, -1)
+    return Trial(
+        probes, lines, step, dict(zip(offsets, along, strict=True)), y[-samples:][order], eps_of(function.kind)
+    )
+
+
+def eps_of(kind: str) -> float:
+    """The spacing of numbers at 1."""
+    return {"float64": 2.2e-16, "float32": 1.2e-7, "float16": 9.8e-4}.get(kind, 7.8e-3)
+
+
+def _exact(lines: np.ndarray, base: np.ndarray, step: float) -> np.ndarray:
+    """Lines whose points, a few steps either way, are numbers in float32: what is walked is what is meant."""
+    reach = np.abs(base)[:, None] + step * np.abs(lines)
+    unit = COARSE * np.spacing(reach.astype(np.float32)).astype(np.float64)
+    return np.round(step * lines / unit) * unit / step
+
+
+def strangers(base: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Samples made of others, entry by entry, and smaller, so that they are as possible as those."""
+    random = np.random.default_rng(seed)
+    owners = random.integers(0, len(base), min(STRANGERS, len(base) + 1))
+    mixed = base[random.integers(0, len(base), (len(owners), base.shape[1])), np.arange(base.shape[1])]
+    return mixed * random.uniform(0.5, 1.0, mixed.shape), owners
