@@ -21,9 +21,9 @@ MOST = 64  # samples
 LINES, FEW = 8, 2  # through all samples together, at least; and where a call costs little beside them
 POINTS = 5  # evaluations for each line
 SHARE = 0.1  # of the forward passes of the call
-FREE = 16 << 20  # bytes of intermediate values that cost nothing beside the call itself,
-FREE_COMPILED = 64 << 20  # and beside a call that compiles
-WIDE = 2  # float64 to float32
+FREE = 6 << 20  # bytes of intermediate values that cost nothing beside the call itself,
+FREE_COMPILED = 8 << 20  # and beside a call that compiles
+WIDE, SLOW = 2, 6  # float64 to float32: bytes, and time where a convolution has no quick form of it
 CALLS = 5  # evaluations, and a last one for the names of what is wrong
 LARGE = 20_000_000  # numbers of a result, or weights, that are looked at
 # how far apart the values, and the derivatives, of right programs may be, by what they are computed in
@@ -209,7 +209,7 @@ def _room(job: Job, samples: int, numbers: int) -> tuple[int, int]:
     """How many samples are looked at, along how many lines each."""
     plan, shapes = job.recipe.plan, job.recipe.shapes
     cost = max(1, WIDE * shapes.bytes)
-    share = SHARE * samples * (1 + 2 * plan.seeds) * 2 ** (ORDERS.get(job.what, 1) - 1) / WIDE
+    share = SHARE * samples * (1 + 2 * plan.seeds) * 2 ** (ORDERS.get(job.what, 1) - 1) / SLOW
     free = (FREE_COMPILED if plan.compiled else FREE) // cost
     rows = min(max(share, free), plan.max_memory // cost)
     count = int(min(samples, MOST, max(1, rows // POINTS), max(1, LARGE // max(1, numbers))))
