@@ -1,4 +1,4 @@
-# make setup | demo | test | broken | lint | docs | bench | clean
+# make setup | demo | test | fuzz | broken | lint | docs | bench | clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -12,10 +12,11 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?= --quick
 BROKEN_ARGS ?= 2000 900
+FUZZ_SECONDS ?= 600
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 THREADS := $(shell echo $$(( $(CORES) > $(JOBS) ? $(CORES) / $(JOBS) : 1 )))
 
-.PHONY: help setup demo test broken lint format docs bench clean
+.PHONY: help setup demo test fuzz broken lint format docs bench clean
 
 help:
 	@echo "make setup   a virtual environment in .venv with everything in it"
@@ -25,6 +26,7 @@ help:
 	@echo "make lint    only the linters     make format  let ruff mend what it can"
 	@echo "make docs    only the site, in site/"
 	@echo "make bench   the benchmarks       make clean   remove what was made"
+	@echo "make fuzz    drawn functions against differences, FUZZ_SECONDS=600 for each engine"
 
 setup: $(STAMP)
 
@@ -78,6 +80,12 @@ docs: $(STAMP)
 bench: $(STAMP)
 	for file in $$(grep -l __main__ benchmarks/*.py); do for engine in $(ENGINES); do \
 	$(BIN)/python $$file $$engine $(BENCH_ARGS) || exit 1; done; done
+
+# every engine has its turn, also after one that failed
+fuzz: export OMP_NUM_THREADS = 1
+fuzz: $(STAMP)
+	code=0; for engine in $(ENGINES); do \
+	$(BIN)/python tests/fuzz/run.py $$engine --seconds $(FUZZ_SECONDS) || code=1; done; exit $$code
 
 clean:
 	rm -rf site demo dist .logs .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,48 @@
+"""Outcomes counted, and told apart from what is known."""
+
+from __future__ import annotations
+
+import collections
+
+from conftest import ENGINE
+
+from .asks import FAILED, Case, Outcome, ask
+from .known import OWN, REFUSED, UNMERGED, listed
+
+
+class Tally:
+    """Everything that was asked, what it was, and the failures in full."""
+
+    def __init__(self) -> None:
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.functions: set[str] = set()
+        self.failures: list[Outcome] = []
+        self.met: dict[str, set[str]] = collections.defaultdict(set)
+
+    def visit(self, case: Case, questions: tuple[str, ...]) -> list[Outcome]:
+        """Ask, count, and return what failed."""
+        found = ask(case, questions)
+        self.functions |= {maker.name for maker in (case.inner, case.outer) if maker}
+        failed = [outcome for outcome in found if self._add(outcome)]
+        self.failures += failed
+        return failed
+
+    def _add(self, outcome: Outcome) -> bool:
+        """Whether this one is a failure: wrong, foreign, or a refusal that no table explains."""
+        names = [maker.name for maker in (outcome.case.inner, outcome.case.outer) if maker]
+        known = listed(names, OWN[ENGINE]) or listed(names, UNMERGED[ENGINE])
+        refused = listed(names, REFUSED[ENGINE])
+        kind = outcome.kind
+        if kind in ("refused", "warned", "noticed") or (kind in FAILED and known):
+            kind = "known" if kind in FAILED else kind
+            self.met[kind].add(refused or known or f"{outcome.case.name}: {outcome.said[:80]}")
+        self.counts[kind] += 1
+        return kind in FAILED or (kind == "refused" and not (refused or known))
+
+    def __str__(self) -> str:
+        tried = sum(self.counts.values())
+        wrong = sum(self.counts[kind] for kind in FAILED)
+        kinds = ("right", "not judged", "refused", "warned", "noticed", "known")
+        return f"| {ENGINE} | {len(self.functions)} | {tried} | " + " | ".join(
+            str(n) for n in [*(self.counts[kind] for kind in kinds), wrong]
+        )
