@@ -39,7 +39,7 @@ class Function:
     def __init__(self, job: Job, dtype: str | None = None, fresh: bool = False) -> None:
         engine, network = job.engine, job.adapted.network
         self.job, self.dtype, self.fresh = job, dtype, fresh
-        self.exact = dtype == "float64" and network.kind != "keras"  # a Keras model rounds its inputs first
+        self.exact = dtype == "float64" and network.kind != "keras"  # Keras rounds inputs, and products inside
         self.problem = dataclasses.replace(job.recipe.problem, precision=dtype)
         with engine.apart():
             self.state = [self._cast(w) for w in job.adapted.state(False)]

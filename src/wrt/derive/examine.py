@@ -62,7 +62,7 @@ class Examination:
         self.trials: dict[tuple[int, str], Trial] = {}
         self.calls = 0  # evaluations of the function
         # to see the kinks that its rounding may have passed, or since fine steps drown in rounding
-        self.wide = self.kind == "half" or self.function.dtype is None
+        self.wide = self.kind == "half" or not self.function.exact
 
     def part_of(self, result: Any) -> Part:
         """The samples looked at, with a result."""

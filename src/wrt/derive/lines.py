@@ -25,7 +25,6 @@ STEPS = {
     "wide": {1: 2e-3, 2: 3e-2, 3: 5e-2, 4: 1e-1},
     "half": {1: 8e-3, 2: 3e-2, 3: 5e-2, 4: 1e-1},
 }
-ROUNDED = 30.0  # times longer, of the fine ones, where the points that are walked to are rounded
 
 
 @dataclass(frozen=True)
@@ -163,8 +162,6 @@ def walk(function: Function, probes: list[Probe], outputs: int, steps: dict[int,
     """Evaluate a function along the lines of probes: all points, and a few strangers before them, as one batch."""
     highest = max(probe.order for probe in probes)
     step, base = steps[highest], function.base
-    if steps is STEPS["fine"] and not (function.exact or probes[0].free):
-        step *= ROUNDED
     lines = _exact(probes[0].lines, base, step) if probes[0].free else probes[0].lines
     offsets = (1, -1, 2, -2) if highest < 3 else (1, -1, 2, -2, 4, -4)
     samples, count, n = lines.shape
