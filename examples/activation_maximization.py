@@ -215,7 +215,9 @@ priors = {
     "transforms": [wrt.transforms.jitter(2), wrt.transforms.rotate(10), wrt.transforms.scale(0.9, 1.0, 1.1)],
 }
 for name, model in networks.items():
-    result = wrt.maximize(model, DIGITS, like=blank, steps=200, learning_rate=0.02, **priors)
+    # a network of dense layers does not show where the channels of its images are
+    layout = {"data_format": "channels_first"} if name == "MLP" else {}
+    result = wrt.maximize(model, DIGITS, like=blank, steps=200, learning_rate=0.02, **priors, **layout)
     print(f"{name} with priors: {recognised(result.x)}")
     probabilities = torch.softmax(torch.from_numpy(result.after), -1).numpy()[DIGITS, DIGITS]
     figure = wrt.plots.maps(result, cols=5, scores=probabilities, title=f"With priors: {name}")

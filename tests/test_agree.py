@@ -88,11 +88,12 @@ def test_the_push_of_a_gradient():
         close(found[1], bend, 1e-10)
 
 
-@pytest.mark.skipif(ENGINE != "tensorflow", reason="only there a trace hides values from a push that may be wrong")
-def test_inside_a_trace():
-    f, slope = of_wrong_push()
-    traced = math().function(lambda x, v: wrt.jvp(f, x, v), autograph=False)
-    close(traced(tensor(X), tensor(V)), slope(X) * V, 1e-12)
+if ENGINE == "tensorflow":  # only there a trace hides values from a push that may be wrong
+
+    def test_inside_a_trace():
+        f, slope = of_wrong_push()
+        traced = math().function(lambda x, v: wrt.jvp(f, x, v), autograph=False)
+        close(traced(tensor(X), tensor(V)), slope(X) * V, 1e-12)
 
 
 @pytest.mark.parametrize(("name", "make", "tolerance"), nets(), ids=lambda a: a if isinstance(a, str) else "")

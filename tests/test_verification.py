@@ -20,10 +20,18 @@ from test_check import with_rule
 
 import wrt
 from wrt.derive.verification import current
+from wrt.engines import adapt
 from wrt.errors import OptionError
 
 FRAMEWORK = importlib.import_module(ENGINE)
 X = np.random.default_rng(3).normal(size=(6, 4))
+
+
+@pytest.fixture(autouse=True)
+def _proved(monkeypatch):
+    """Each test as in a process of its own: functions of the same code over the same values are proved once."""
+    monkeypatch.delenv("WRT_VERIFICATION", raising=False)
+    adapt._per_site.clear()
 
 
 def said(call):

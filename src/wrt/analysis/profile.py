@@ -11,6 +11,7 @@ import numpy as np
 
 from wrt.analysis.features import Scalar, Table, check_order
 from wrt.derive.choose import check_count
+from wrt.derive.finite import unsaid
 from wrt.derive.first import options_from
 from wrt.errors import InputError, NonFiniteWarning
 from wrt.slices import Profile
@@ -80,7 +81,9 @@ def profile(
     scalar = Scalar(model, of, options)
     rows = table.rows(table.values)
     scalar.check(rows, "profile")
-    column, values = _finite(column, _numbers(scalar, rows, number, order))
+    with unsaid():
+        found = _numbers(scalar, rows, number, order)
+    column, values = _finite(column, found)
     return _binned(column, values, count, table.names[number], number, order)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from wrt.analysis.features import Scalar, Table, check_order, need_no_labels
 from wrt.derive.choose import check_count
+from wrt.derive.finite import unsaid
 from wrt.derive.first import options_from
 from wrt.errors import InputError, NonFiniteWarning, OptionError, SelectionError
 from wrt.progress import progress_bar
@@ -174,7 +175,8 @@ def _swept(
         for part in np.array_split(points, math.ceil(len(points) / most)):
             rows = np.repeat(base[None], len(part), 0)
             rows[:, :, pair] = part[:, None]
-            numbers = _numbers(scalar, table.rows(rows.reshape(-1, base.shape[1])), pair, order)
+            with unsaid():
+                numbers = _numbers(scalar, table.rows(rows.reshape(-1, base.shape[1])), pair, order)
             found.append(numbers.reshape(len(numbers), len(part), len(base)).mean(2))
             advance(len(part))
     whole = np.concatenate(found, 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -9,11 +12,23 @@ import numpy as np
 from wrt.derive.job import NAMED, Job
 from wrt.errors import NonFiniteWarning, warn
 
+_unsaid: ContextVar[bool] = ContextVar("unsaid", default=False)
+
+
+@contextlib.contextmanager
+def unsaid() -> Iterator[None]:
+    """Inside, nothing is said of derivatives that are not finite: the caller does, in words of its own."""
+    token = _unsaid.set(True)
+    try:
+        yield
+    finally:
+        _unsaid.reset(token)
+
 
 def warn_derivatives(job: Job, outputs: list[Any], blocks: list[Any]) -> None:
     """Count NaN and infinity in derivatives that have values, of samples whose inputs and outputs are finite."""
     engine, tensors = job.engine, [*job.inputs.leaves, *outputs, *blocks]
-    if job.recipe.program is not job.recipe.derivative or job.graph:
+    if _unsaid.get() or job.recipe.program is not job.recipe.derivative or job.graph:
         return
     if not job.inputs.host:
         if any(map(engine.is_traced, tensors)) or engine.free_memory(job.inputs.leaves[0]) is not None:

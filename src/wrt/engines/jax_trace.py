@@ -16,8 +16,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from wrt.engines.base import Array, Arrays, Trace
+from wrt.engines.identity import SIMPLE
 from wrt.engines.jax_rewrite import alone, variables
-from wrt.engines.reach import content
+from wrt.engines.reach import captured, content
 
 CALLS = ("jit", "pjit", "closed_call")  # whose programs may hold arrays of their own
 RULED = ("custom_jvp_call", "custom_vjp_call")  # whose derivatives are Python functions
@@ -137,8 +138,9 @@ class _Reader:
     def _params(self, equation: Any) -> Hashable:
         params = equation.params
         if equation.primitive.name in RULED:
-            self.ruled = self.ruled or not all(map(_reads_nothing, params.values()))
-            return self._value(params["call_jaxpr"])
+            rules = _foreign(tuple(params.values()), set())
+            self.ruled = self.ruled or bool(rules)
+            return self._value(params["call_jaxpr"]), tuple(map(_rule, rules))  # to be proved each by itself
         if holds_arrays(equation):
             return tuple((k, self.closed(v) if k == "jaxpr" else self._value(v)) for k, v in sorted(params.items()))
         return tuple((k, self._value(v)) for k, v in sorted(params.items()))
@@ -187,16 +189,21 @@ class _Itself:
         return isinstance(other, _Itself) and self.value is other.value
 
 
-def _reads_nothing(value: Any, seen: set[int] | None = None) -> bool:
-    """Whether all Python functions that `value` leads to are JAX's own or ours, whose rules read no state."""
-    seen = set() if seen is None else seen
+def _rule(function: types.FunctionType) -> Hashable:
+    """The code of a rule and the plain values that it reads; arrays are found when the derivative is traced."""
+    return function.__code__, tuple((type(v), v) for v in captured(function) if isinstance(v, SIMPLE))
+
+
+def _foreign(value: Any, seen: set[int]) -> list[types.FunctionType]:
+    """The Python functions that `value` leads to, but for JAX's own and ours, whose rules read no state."""
     if id(value) in seen:
-        return True
+        return []
     seen.add(id(value))
-    if isinstance(value, types.FunctionType):
-        cells = [content(cell) for cell in value.__closure__ or ()]
-        return value.__code__.co_filename.startswith(OURS) and all(_reads_nothing(c, seen) for c in cells)
-    return all(_reads_nothing(part, seen) for part in _parts(value))
+    if not isinstance(value, types.FunctionType):
+        return [f for part in _parts(value) for f in _foreign(part, seen)]
+    if not value.__code__.co_filename.startswith(OURS):
+        return [value]
+    return [f for cell in value.__closure__ or () for f in _foreign(content(cell), seen)]
 
 
 def _parts(value: Any) -> list[Any]:
