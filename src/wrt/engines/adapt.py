@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,12 @@ from wrt.engines import registry
 from wrt.engines.base import Engine
 from wrt.engines.identity import identity
 from wrt.engines.network import Adapted, Bounded, Network, Taps, WeakCache, arguments, weak
-from wrt.engines.reach import held
+from wrt.engines.reach import held, site
 from wrt.errors import ModelError
 from wrt.trees import flatten, map_leaves
 
 _per_model = WeakCache()
-_per_site = Bounded()  # of functions that are often made anew; what they compute is found by their traces
+_per_site = Bounded()  # of functions, which are often made anew: by where they are written
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,18 +80,22 @@ def _torch(model: Any, x: Any) -> Adapted:
 def _jax(model: Any) -> Adapted:
     from wrt.engines import adapt_jax
 
-    site, network, weights = adapt_jax.adapt(model)
-    cache = _per_site.get(site)
+    place, network, weights = adapt_jax.adapt(model)
+    return Adapted(network, lambda live: weights, _of_site(place))
+
+
+def _of_site(place: Hashable) -> dict[Any, Any]:
+    cache = _per_site.get(place)
     if cache is None:
-        cache = _per_site[site] = Bounded()
-    return Adapted(network, lambda live: weights, cache)
+        cache = _per_site[place] = Bounded()
+    return cache
 
 
 def _function(model: Any, engine: Engine) -> Adapted:
     if engine.name == "torch":
         from wrt.engines import adapt_torch
 
-        return Adapted(adapt_torch.adapt_function(model), lambda live: [], _per_model.of(model))
+        return Adapted(adapt_torch.adapt_function(model), lambda live: [], _of_site(site(model)))
     return Adapted(_plain(model, engine), lambda live: [], _per_model.of(model))
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
-import types
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
@@ -14,7 +12,7 @@ import jax
 from wrt.engines import registry
 from wrt.engines.base import Arrays
 from wrt.engines.network import Network, Taps, arguments
-from wrt.engines.reach import held
+from wrt.engines.reach import held, site
 from wrt.errors import ModelError, SelectionError
 
 FLAGS = ("deterministic", "use_running_average", "inference")  # of modules, true when they infer
@@ -44,7 +42,7 @@ def adapt(function: Any) -> tuple[Hashable, Network, Arrays]:
                 raise
             raise ModelError(_moves_state(error)) from error
 
-    return _site(function), Network(registry.engine("jax"), apply), weights
+    return site(function), Network(registry.engine("jax"), apply), weights
 
 
 def _moves_state(error: Exception) -> str:
@@ -86,20 +84,6 @@ def _split_equinox(equinox: Any, module: Any) -> tuple[Callable[[Arrays], Any], 
         return jax.tree.unflatten(structure, [filled.get(i, leaf) for i, leaf in enumerate(rest)])
 
     return rebuild, [leaves[i] for i in places]
-
-
-def _site(function: Any) -> Hashable:
-    """The code of a function and of those that it wraps, or the type of a module."""
-    found: list[Any] = []
-    while function is not None and len(found) < 8:
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif isinstance(function, types.MethodType):
-            function = function.__func__
-        else:
-            found.append(getattr(function, "__code__", None) or type(function))
-            function = getattr(function, "__wrapped__", None)
-    return tuple(found)
 
 
 def is_module(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 DEPTH = 6  # from a function over objects to what they hold
@@ -77,3 +77,17 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 def _root(function: types.FunctionType) -> str:
     return (function.__module__ or "").split(".")[0]
+
+
+def site(function: Any) -> Hashable:
+    """Where a function is written: its code and that of those that it wraps, or the type of a module."""
+    found: list[Any] = []
+    while function is not None and len(found) < 8:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif isinstance(function, types.MethodType):
+            function = function.__func__
+        else:
+            found.append(getattr(function, "__code__", None) or type(function))
+            function = getattr(function, "__wrapped__", None)
+    return tuple(found)
