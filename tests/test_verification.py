@@ -282,6 +282,20 @@ def test_kinks_ties_and_coarse_numbers_are_no_alarm(dtype):
     assert [layer.dtype_policy for layer in model.layers] == before
 
 
+@pytest.mark.parametrize("what", ["gradient", "vjp", "jvp", "hvp", "hessian", "taylor"])
+@pytest.mark.parametrize("name", ["rounding", "nothing"])
+def test_equal_terms_that_cancel_are_no_alarm(what, name):
+    """What is left of derivatives is rounding, of which the values tell nothing."""
+    log, x = math().log, np.random.default_rng(0).uniform(0.3, 2, size=(3, 4)).astype("float32")
+    total = (lambda a: a.sum(1)) if ENGINE != "tensorflow" else (lambda a: math().reduce_sum(a, 1))
+    f = {
+        "rounding": lambda x: total(log(x * x * x) - 3 * log(x)),
+        "nothing": lambda x: total((x * log(x) - x * log(x)) * x - (log(x) * x - x * log(x)) / x),
+    }[name]
+    more = {"vjp": (np.ones(3, "float32"),), "jvp": (x,), "hvp": (x,)}.get(what, ())
+    assert said(lambda: getattr(wrt, what)(f, x, *more, compile=False)) == []
+
+
 def test_a_large_offset_is_no_alarm():
     """Values whose rounding is large: 1e4 added and taken away again in float32."""
     with wrt.verification("error"):

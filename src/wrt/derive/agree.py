@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from wrt.errors import reason
 # Relative to what a sum of such terms comes to. Inside, both may be rounded more than their dtype says: Keras
 # multiplies in float32 on torch whatever the model's dtype.
 TOLERANCE = {"float64": 1e-5, "float32": 2e-3, "float16": 0.05, "bfloat16": 0.2}
+EPS = {"float64": 1e-15, "float32": 5e-7, "float16": 4e-3, "bfloat16": 3e-2}  # a few roundings of a value
 GROUPS = 4  # vectors at most; where there are more tensors some share one
 
 Shape = tuple[int, ...]
@@ -147,19 +149,23 @@ def _judged(found: list[Values], v: Vectors, u: Vectors) -> str:
     pushed, pulled, y, same = [[value for _, value in part] for part in found]
     if any(np.abs(a - b).max(initial=0) > tolerance * np.abs(a).max(initial=0) for a, b in zip(y, same, strict=True)):
         return ""
-    worst = max(_difference(pushed[: len(u)], pulled, v, u, i, k) for i in range(len(v[0])) for k in range(len(u[0])))
+    rounding = max(EPS.get(dtype, 0) for part in found[:2] for dtype, _ in part)
+    room = rounding * max(1.0, *(np.abs(a).max(initial=0) for a in y)) / tolerance
+    pairs = [(i, k) for i in range(len(v[0])) for k in range(len(u[0]))]
+    worst = max(_difference(pushed[: len(u)], pulled, v, u, *pair, room) for pair in pairs)
     if worst <= tolerance:
         return ""
     return f"its products disagree with those of reverse mode, by {worst:.2g} of their size"
 
 
-def _difference(pushed: Vectors, pulled: Vectors, v: Vectors, u: Vectors, i: int, k: int) -> float:
-    """Of u·(J v) and (Jᵀ u)·v, relative to what sums of such terms come to."""
+def _difference(pushed: Vectors, pulled: Vectors, v: Vectors, u: Vectors, i: int, k: int, room: float) -> float:
+    """Of u·(J v) and (Jᵀ u)·v, relative to what sums of such terms come to; `room` is for equal terms that cancel."""
     forward = np.concatenate([(a[k] * b[i]).ravel() for a, b in zip(u, pushed, strict=True)])
     reverse = np.concatenate([(a[i] * b[k]).ravel() for a, b in zip(v, pulled, strict=True)])
     if not np.isfinite(reverse).all():
         return 0.0
     if not np.isfinite(forward).all():
         return np.inf
-    size = np.linalg.norm(forward) + np.linalg.norm(reverse)
+    lengths = (np.sqrt(sum(np.square(a[j]).sum() for a in part)) for part, j in ((v, i), (u, k)))
+    size = np.linalg.norm(forward) + np.linalg.norm(reverse) + room * math.prod(lengths)
     return float(np.abs(forward.sum() - reverse.sum()) / size) if size else 0.0

@@ -13,6 +13,7 @@ STRANGERS = 4  # samples that are none of the user's, at most, among which the o
 UNCLEAR = 6.0  # doubts, where there is too much doubt for anything but the grossest errors
 EXPLAINED = 4.0  # an error of at most so many doubts is put down to kinks and rounding
 ROUNDINGS = 16.0  # of a value, that a difference may be off by
+CANCELLED, MOSTLY = 8.0, 0.1  # times the rounding of a value that is little else, for each order of a derivative
 COARSE = 8.0  # spacings between numbers, of which a step is a multiple: up to four steps, and two of them together
 JUDGED = 5e-2  # of the size of a mixture: with more doubt than that nothing can be judged
 FOURTH = 70**0.5  # that of independent errors of size one
@@ -65,10 +66,18 @@ class Trial:
 
     def _compare(self, probe: Probe, part: Part, allowed: Allowed, rounding: float) -> tuple[Gap | None, bool]:
         value, doubt = self._differences(probe.order)
-        slopes = np.abs(self._differences(1)[0]).max(axis=(1, 2)) if probe.order > 1 else 0.0
-        floor = rounding * (np.abs(self.here).max(1) + slopes)
+        slope = _largest(self._differences(1)[0]) if probe.order > 1 else 0.0
+        floor = rounding * (self._size() + slope) + CANCELLED**probe.order * self._cancelled(part.y)
         mixed = probe.derivative(part, self.lines)
         return _judge(probe.order, mixed, probe.difference(value), _mixed_doubt(probe, doubt), allowed, floor)
+
+    def _size(self) -> float:
+        """The largest value; what is 0 everywhere may be equal terms cancelled, of the size of the inputs."""
+        return max(map(_largest, (self.here, *self.there.values()))) or _largest(self.lines)
+
+    def _cancelled(self, y: np.ndarray) -> float:
+        """The rounding of the model's own values, where these are little else."""
+        return max(0.0, _largest(y - self.here) - MOSTLY * _largest(self.here))
 
     def change(self) -> float:
         """By how much the values of a sample change, as a vector, when its inputs change by their size."""
@@ -86,9 +95,13 @@ class Trial:
         y = {**self.there, 0: np.broadcast_to(self.here[:, None], self.there[1].shape)}
         near, far = _stencil(y, order, 1) / self.step**order, _stencil(y, order, 2) / self.step**order
         doubt = np.abs(near - far) + _bend(y, order) / self.step**order
-        rounding = ROUNDINGS * self.eps * np.abs(self.here).max(1)[:, None, None] / self.step**order
+        rounding = ROUNDINGS * self.eps * self._size() / self.step**order
         value = (4 * near - far) / 3 if order < 3 else near
         return value, doubt + rounding
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
 
 
 def _mixed_doubt(probe: Probe, doubt: np.ndarray) -> np.ndarray:
@@ -118,7 +131,7 @@ def _bend(y: dict[int, np.ndarray], order: int) -> np.ndarray:
 
 
 def _judge(
-    order: int, mixed: Mixed, difference: np.ndarray, doubt: np.ndarray, allowed: Allowed, floor: np.ndarray
+    order: int, mixed: Mixed, difference: np.ndarray, doubt: np.ndarray, allowed: Allowed, floor: float
 ) -> tuple[Gap | None, bool]:
     """Sample by sample, all together, and what all are off by in common.
 
@@ -130,12 +143,13 @@ def _judge(
     e, s, d = (np.sqrt(np.square(a).sum(axis=(1, 2))) for a in (error, size, doubt))
     judged = (d <= JUDGED * np.maximum(s, e)) & ((s > 0) | (e > 0))
     d = np.maximum(d, np.median(d[judged])) if judged.any() else d
+    beyond = np.sign(error) * np.maximum(np.abs(error) - floor, 0.0)
     floor = floor * np.sqrt(max(1, error[0].size))
     reach = allowed.single * s + np.where(judged, EXPLAINED, UNCLEAR) * d + floor
     rest = (allowed.all - allowed.single) * np.linalg.norm(s[judged])
     wrong = e > reach
     together = np.linalg.norm(e[judged]) > np.linalg.norm(reach[judged]) + rest
-    common = _in_common(error[judged], np.where(fine, derivative, 0.0)[judged], size[judged]) > allowed.common
+    common = _in_common(beyond[judged], np.where(fine, derivative, 0.0)[judged], size[judged]) > allowed.common
     clear = (d <= CLEARLY * np.maximum(s, e)) & ((s > 0) | (e > 0))
     enough = 2 * np.count_nonzero(clear) >= np.count_nonzero((s > 0) | (e > 0))  # also where all is zero
     if not (wrong.any() or together or common):
