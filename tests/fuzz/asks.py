@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import wrt
-from wrt.errors import WrtError, WrtWarning, reason
+from wrt.errors import NonFiniteWarning, WrtError, WrtWarning, reason
 
 from . import truth, verbs
 from .makers import DOMAINS, Maker, points
@@ -187,8 +187,8 @@ def _outcome(asked: Asked, question: str, true: truth.Truth) -> Outcome:
         except Exception as error:
             return Outcome(case, question, "foreign", f"{type(error).__name__}: {reason(error)}")
     said = "; ".join(str(w.message).splitlines()[0] for w in heard if issubclass(w.category, WrtWarning))
-    rows = true.judged
-    everything, found, wanted = found, found[rows], asked.wanted(question, true)[rows]
+    rows, whole = true.judged, np.isfinite(found).all()  # what is not judged may hold what is warned of
+    found, wanted = found[rows], asked.wanted(question, true)[rows]
     if not np.isfinite(found).all():
         return Outcome(case, question, "warned" if said else "not finite", said)
     with np.errstate(all="ignore"):
@@ -198,8 +198,8 @@ def _outcome(asked: Asked, question: str, true: truth.Truth) -> Outcome:
         allowed = TOLERANCES[case.dtype][question in SECOND] * size + 30 * true.error[rows].max((1, 2))
         right = off <= allowed * weight * (4 if question in ("jvp", "vjp", "gradient", "hvp") else 1)
     if right.all():
-        alarm = "false alarm" if np.isfinite(everything).all() else "warned"  # of samples that differences do not judge
-        return Outcome(case, question, alarm if said else "right", said)
+        told = {w.category for w in heard if issubclass(w.category, WrtWarning)} == {NonFiniteWarning} and not whole
+        return Outcome(case, question, "warned" if told else "false alarm" if said else "right", said)
     worst = int(np.argmax(off / size))
     what = f"off by {off[worst] / size[worst]:.1e} of the largest entry; {found[worst].round(4).tolist()}"
     what = f"{what} for {wanted[worst].round(4).tolist()} at {[a[rows][worst].round(4).tolist() for a in asked.x]}"

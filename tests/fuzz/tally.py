@@ -6,8 +6,8 @@ import collections
 
 from conftest import ENGINE
 
-from .asks import FAILED, Case, Outcome, ask
-from .known import OWN, REFUSED, UNMERGED, listed
+from .asks import FAILED, SECOND, Case, Outcome, ask
+from .known import OWN, REFUSED, listed
 
 
 class Tally:
@@ -30,14 +30,16 @@ class Tally:
     def _add(self, outcome: Outcome) -> bool:
         """Whether this one is a failure: wrong, foreign, or a refusal that no table explains."""
         names = [maker.name for maker in (outcome.case.inner, outcome.case.outer) if maker]
-        known = listed(names, OWN[ENGINE]) or listed(names, UNMERGED[ENGINE])
+        known = next((f"{own.names}: {own.where}" for own in OWN[ENGINE] if own.excuses(outcome)), "")
         refused = listed(names, REFUSED[ENGINE])
+        if "second" in refused and outcome.question not in (*SECOND, "jvp"):  # a jvp may be made of two pulls
+            refused = ""
         kind = outcome.kind
         if kind in ("refused", "warned", "noticed") or (kind in FAILED and known):
             kind = "known" if kind in FAILED else kind
             self.met[kind].add(refused or known or f"{outcome.case.name}: {outcome.said[:80]}")
         self.counts[kind] += 1
-        return kind in FAILED or (kind == "refused" and not (refused or known))
+        return kind in FAILED or (kind == "refused" and not refused)
 
     def __str__(self) -> str:
         tried = sum(self.counts.values())

@@ -12,6 +12,7 @@ import numpy as np
 
 from wrt.engines import jax_apart, jax_layout, jax_rules, jax_trace
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer, Trace
+from wrt.engines.jax_missing import named
 from wrt.engines.jax_pooling import fast_pooling
 from wrt.rules import Rule, Switch
 from wrt.trees import NODES
@@ -39,11 +40,18 @@ class JaxEngine(jax_apart.JaxApart):
     def pull(
         self, f: Function, primals: Arrays, graph: bool = False, once: bool = False
     ) -> tuple[Arrays, Callable[[Arrays], Arrays]]:
-        y, back = jax.vjp(fast_pooling(f), primals)
-        return y, lambda cotangents: list(back([u.astype(a.dtype) for u, a in zip(cotangents, y, strict=True)])[0])
+        with named():
+            y, pulled = jax.vjp(fast_pooling(f), primals)
+
+        def back(cotangents: Arrays) -> Arrays:
+            with named():
+                return list(pulled([u.astype(a.dtype) for u, a in zip(cotangents, y, strict=True)])[0])
+
+        return y, back
 
     def push(self, f: Function, primals: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
-        return jax.jvp(fast_pooling(f), (primals,), (list(tangents),))
+        with named():
+            return jax.jvp(fast_pooling(f), (primals,), (list(tangents),))
 
     def map(self, f: Callable[[Array], Arrays], count: int, chunk: int) -> Arrays:
         if count == 0:
@@ -68,7 +76,13 @@ class JaxEngine(jax_apart.JaxApart):
         return [jnp.concatenate(column) for column in zip(*pieces, strict=True)]
 
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(f)
+        program = jax.jit(f)
+
+        def run(*args: Any) -> Any:
+            with named():  # some derivatives are found to be missing only where a program is lowered
+                return program(*args)
+
+        return run
 
     def trace(self, f: Callable[..., Any], arguments: tuple[Any, ...]) -> Trace:
         return jax_trace.trace(f, arguments)
@@ -90,7 +104,8 @@ class JaxEngine(jax_apart.JaxApart):
             return jax.vjp(f, primals)[1](cotangents)[0]
 
         forward, shapes = jax.make_jaxpr(f, return_shape=True)(primals)
-        jaxpr = jax.make_jaxpr(transpose)(primals, shapes).jaxpr
+        with named():
+            jaxpr = jax.make_jaxpr(transpose)(primals, shapes).jaxpr
         connected = _reachable(jaxpr, len(primals))
         return Facts(tuple(s.shape for s in shapes), connected, _size(forward.jaxpr))
 

@@ -16,7 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from wrt.engines import torch_apart, torch_layout, torch_optim, torch_rules
 from wrt.engines.base import Array, Arrays, Capabilities, Facts, Function, Optimizer
 from wrt.engines.torch_graph import Graph, depends, runs_outside_python
-from wrt.errors import reason
+from wrt.engines.torch_missing import named
+from wrt.errors import DerivativeError, reason
 from wrt.rules import Rule, Switch
 from wrt.trees import NODES
 
@@ -71,7 +72,7 @@ class TorchEngine(torch_apart.TorchApart):
             with warnings.catch_warnings():  # of operators that vmap repeats one by one, as a chunk of 1 would
                 warnings.filterwarnings("ignore", "There is a performance drop")
                 return list(torch.func.vmap(f, chunk_size=chunk)(torch.arange(count)))
-        except RuntimeError as error:  # an operator without a batching rule
+        except (RuntimeError, DerivativeError) as error:  # an operator without a batching rule
             if self.is_out_of_memory(error):
                 raise
             return self.map(f, count, 1)
@@ -97,14 +98,15 @@ class TorchEngine(torch_apart.TorchApart):
             leaves = [_leaf(p) for p in primals]
             y = f(leaves)
             graph = Graph(y)
-            connected = tuple(depends(a, leaves) for a in y)
+            with named():
+                connected = tuple(depends(a, leaves) for a in y)
         return Facts(tuple(tuple(a.shape) for a in y), connected, graph.saved_bytes(primals), graph.custom_operators())
 
     def push_problem(self, f: Function, primals: Arrays) -> str:
         try:
             self.push(f, primals, [torch.zeros_like(p) for p in primals])
             outside = runs_outside_python(f, primals)
-        except (NotImplementedError, RuntimeError) as error:
+        except (RuntimeError, DerivativeError) as error:
             return reason(error)
         return "an operator runs outside Python (TorchScript, an extension), where it cannot be trusted" * outside
 
@@ -229,7 +231,7 @@ def _recording() -> Iterator[None]:
 
 def _switched(f: Function, run: Callable[[], Arrays]) -> Arrays:
     """With the modified rules of `f` in force, if it has any."""
-    with getattr(f, "switch", contextlib.nullcontext()):
+    with named(), getattr(f, "switch", contextlib.nullcontext()):
         return run()
 
 
