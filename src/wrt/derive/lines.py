@@ -239,6 +239,6 @@ def _exact(lines: np.ndarray, base: np.ndarray, step: float) -> np.ndarray:
 def strangers(base: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Samples made of others, entry by entry, and smaller, so that they are as possible as those."""
     random = np.random.default_rng(seed)
-    owners = random.integers(0, len(base), min(STRANGERS, len(base) + 1))
+    owners = random.integers(0, len(base), min(STRANGERS, len(base)))
     mixed = base[random.integers(0, len(base), (len(owners), base.shape[1])), np.arange(base.shape[1])]
     return mixed * random.uniform(0.5, 1.0, mixed.shape), owners
