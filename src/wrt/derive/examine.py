@@ -23,7 +23,6 @@ POINTS = 5  # evaluations for each line
 SHARE = 0.1  # of the forward passes of the call
 FREE = 4 << 20  # bytes of intermediate values that cost nothing beside the call itself,
 FREE_COMPILED = 8 << 20  # and beside a call that compiles
-FINE = 1 << 20  # bytes of intermediate values of a sample, beyond which float64 takes too long
 WIDE, SLOW = 2, 6  # float64 to float32: bytes, and time where a convolution has no quick form of it
 CALLS = 5  # evaluations, and a last one for the names of what is wrong
 LARGE = 20_000_000  # numbers of a result, or weights, that are looked at
@@ -146,8 +145,7 @@ class Examination:
         network, engine = self.job.adapted.network, self.job.engine
         weights = sum(int(np.prod(w.shape)) for w in self.job.adapted.state(False))
         can = engine.capabilities.retypes or network.kind == "keras" or self.kind == "float64"
-        small = weights <= LARGE and self.job.recipe.shapes.bytes <= FINE
-        return Function(self.part.job, "float64" if can and small else None, fresh=True)
+        return Function(self.part.job, "float64" if can and weights <= LARGE else None, fresh=True)
 
     def _values(self, trial: Trial) -> Finding | None:
         """The outputs that came with the derivative, against those of the samples among others."""
