@@ -296,6 +296,26 @@ def test_equal_terms_that_cancel_are_no_alarm(what, name):
     assert said(lambda: getattr(wrt, what)(f, x, *more, compile=False)) == []
 
 
+@pytest.mark.parametrize("what", ["gradient", "hessian"])
+def test_equal_values_of_which_one_is_in_the_middle_are_no_alarm(what):
+    """The middle value has a slope along every line, and no derivative."""
+    names = ("reduce_sum", "reduce_max", "reduce_min") if ENGINE == "tensorflow" else ("sum", "amax", "amin")
+    total, largest, smallest = (getattr(math(), name) for name in names)
+
+    def middle(x):
+        return (total(x, 1) - largest(x, 1) - smallest(x, 1)) ** 2 + total(x, 1)
+
+    x = np.float32([[0.5, 0.5, 0.5], [1, 1, 1], [0.3, 1.2, 0.7]])
+    assert said(lambda: getattr(wrt, what)(middle, x, compile=False)) == []
+
+
+def test_values_in_float32_whatever_is_given_are_no_alarm():
+    """Steps that are fine enough for float64 are a few of their spacings."""
+    cast = keras.ops.cast
+    v = np.array([[0.08861053]])
+    assert said(lambda: wrt.jvp(lambda x: cast(cast(x, "float32"), "float64"), 0.725 + 0 * v, v, compile=False)) == []
+
+
 def test_a_large_offset_is_no_alarm():
     """Values whose rounding is large: 1e4 added and taken away again in float32."""
     with wrt.verification("error"):

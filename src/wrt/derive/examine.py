@@ -12,7 +12,7 @@ from wrt.derive.differences import Function, pick, precision, take, typical
 from wrt.derive.findings import Finding
 from wrt.derive.flat import join
 from wrt.derive.job import Job
-from wrt.derive.lines import STEPS, STRANGERS, Allowed, Gap, Trial, eps_of, strangers, walk
+from wrt.derive.lines import STEPS, STRANGERS, Allowed, Gap, Trial, cross, eps_of, strangers, walk
 from wrt.derive.mixtures import Part, hosts, probes
 from wrt.derive.programs import ORDERS
 from wrt.engines.reference import ReferenceEngine
@@ -21,7 +21,7 @@ MOST = 64  # samples
 LINES, FEW = 8, 2  # through all samples together, at least; and where a call costs little beside them
 POINTS = 5  # evaluations for each line
 SHARE = 0.1  # of the forward passes of the call
-FREE = 6 << 20  # bytes of intermediate values that cost nothing beside the call itself,
+FREE = 4 << 20  # bytes of intermediate values that cost nothing beside the call itself,
 FREE_COMPILED = 8 << 20  # and beside a call that compiles
 WIDE, SLOW = 2, 6  # float64 to float32: bytes, and time where a convolution has no quick form of it
 CALLS = 5  # evaluations, and a last one for the names of what is wrong
@@ -60,6 +60,8 @@ class Examination:
         self.kind, self.family = precision(job), 0.0
         self.function = self._best_function()
         self.trials: dict[tuple[int, str], Trial] = {}
+        self.smooth = np.ones(len(self.numbers), bool)
+        self.crossed: set[int] = set()  # orders of derivatives for which kinks have been looked for
         self.calls = 0  # evaluations of the function
         # to see the kinks that its rounding may have passed, or since fine steps drown in rounding
         self.wide = self.kind == "half" or not self.function.exact
@@ -94,6 +96,9 @@ class Examination:
             if not (judged or seed or self.wide):
                 self.wide = True
                 gap, judged = self._compare(part, seed)
+            if gap is not None and found is None and gap.order not in self.crossed:
+                self._leave_kinks_out(gap.order)
+                gap, judged = self._compare(part, seed)
             if gap is not None and found is not None:
                 return gap
             found = found or gap
@@ -108,11 +113,23 @@ class Examination:
             allowed = Allowed(*(max(a, more) for a in dataclasses.astuple(allowed)))
         if seed:  # what is there shows in other mixtures too, if not as much in each
             allowed = Allowed(*(a / AGAIN for a in dataclasses.astuple(allowed)))
-        return self.trial(seed).compare(part, allowed, ROUNDINGS * eps_of(self.kind))
+        return self.trial(seed).compare(part, self.smooth, allowed, ROUNDINGS * eps_of(self.kind))
+
+    def _leave_kinks_out(self, order: int) -> None:
+        """Samples without a derivative, though differences along each line by itself look as if there were one."""
+        self.crossed.add(order)
+        if order <= 2 and self.kind != "half":
+            self.calls += 1
+            fans = cross(self.part.base, self.part.scale, order, 0)
+            trial = walk(self.function, fans, self.job.recipe.shapes.outputs, STEPS[self._reach()], 0)
+            self.smooth &= trial.smooth(order)
+
+    def _reach(self) -> str:
+        return ("half" if self.kind == "half" else "wide") if self.wide else "fine"
 
     def trial(self, seed: int) -> Trial:
         """Lines with these random directions, walked once."""
-        reach = ("half" if self.kind == "half" else "wide") if self.wide else "fine"
+        reach = self._reach()
         if (seed, reach) not in self.trials:
             self.calls += 1
             asked = probes(self.part, self.lines, seed)
@@ -213,7 +230,7 @@ def _room(job: Job, samples: int, numbers: int) -> tuple[int, int]:
     free = (FREE_COMPILED if plan.compiled else FREE) // cost
     rows = min(max(share, free), plan.max_memory // cost)
     count = int(min(samples, MOST, max(1, rows // POINTS), max(1, LARGE // max(1, numbers))))
-    least = LINES if rows >= LINES * POINTS else FEW
+    least = LINES if rows >= LINES * POINTS else min(FEW, max(1, rows // POINTS))
     fits = numbers <= LARGE and plan.max_memory // cost >= FEW * POINTS + STRANGERS
     lines = max(-(-least // count), 2 if rows >= 2 * POINTS * count else 1)  # one mixture may be small by chance
     return (count if fits else 0), lines

@@ -14,6 +14,8 @@ UNCLEAR = 6.0  # doubts, where there is too much doubt for anything but the gros
 EXPLAINED = 4.0  # an error of at most so many doubts is put down to kinks and rounding
 ROUNDINGS = 16.0  # of a value, that a difference may be off by
 CANCELLED, MOSTLY = 8.0, 0.1  # times the rounding of a value that is little else, for each order of a derivative
+CROSS, FANS = ((1, 0), (0, 1), (1, 1), (1, -1)), 2  # directions made of two, and how many such twos
+BENT = 1e-2  # of the size: differences that far from those of one derivative are those of none
 COARSE = 8.0  # spacings between numbers, of which a step is a multiple: up to four steps, and two of them together
 JUDGED = 5e-2  # of the size of a mixture: with more doubt than that nothing can be judged
 FOURTH = 70**0.5  # that of independent errors of size one
@@ -59,17 +61,35 @@ class Trial:
     here: np.ndarray  # (S, m)
     eps: float
 
-    def compare(self, part: Part, allowed: Allowed, rounding: float) -> tuple[Gap | None, bool]:
-        """The gap between a result and differences, if there is one, and whether there was anything to judge."""
-        found = [self._compare(probe, part, allowed, rounding) for probe in self.probes]
+    def compare(self, part: Part, smooth: np.ndarray, allowed: Allowed, rounding: float) -> tuple[Gap | None, bool]:
+        """The gap between a result and differences, if there is one, and whether there was anything to judge.
+
+        Samples that are not `smooth` are left out.
+        """
+        found = [self._compare(probe, part, smooth, allowed, rounding) for probe in self.probes]
         return next((gap for gap, _ in found if gap), None), any(judged for _, judged in found)
 
-    def _compare(self, probe: Probe, part: Part, allowed: Allowed, rounding: float) -> tuple[Gap | None, bool]:
+    def _compare(
+        self, probe: Probe, part: Part, smooth: np.ndarray, allowed: Allowed, rounding: float
+    ) -> tuple[Gap | None, bool]:
         value, doubt = self._differences(probe.order)
         slope = _largest(self._differences(1)[0]) if probe.order > 1 else 0.0
         floor = rounding * (self._size() + slope) + CANCELLED**probe.order * self._cancelled(part.y)
         mixed = probe.derivative(part, self.lines)
-        return _judge(probe.order, mixed, probe.difference(value), _mixed_doubt(probe, doubt), allowed, floor)
+        differences = np.where(smooth[:, None, None], probe.difference(value), np.nan)
+        return _judge(probe.order, mixed, differences, _mixed_doubt(probe, doubt), allowed, floor)
+
+    def smooth(self, order: int) -> np.ndarray:
+        """Where differences along v, w, v + w and v - w belong to one derivative, `(S,)`.
+
+        The middle one of three equal values, say, has a slope along every line, and a different one along each.
+        """
+        value, doubt = self._differences(order)
+        v, w, more, less = (value[:, k :: len(CROSS)] for k in range(len(CROSS)))
+        bent = more + less - 2 * v - (2 * w if order == 2 else 0)
+        size = np.maximum.reduce([np.abs(a) for a in (v, w, more, less)])
+        unclear = EXPLAINED * doubt.reshape(len(v), -1, len(CROSS), v.shape[2]).sum(2)
+        return (np.abs(bent) <= BENT * size.max((1, 2), keepdims=True) + unclear).all((1, 2))
 
     def _size(self) -> float:
         """The largest value; what is 0 everywhere may be equal terms cancelled, of the size of the inputs."""
@@ -186,9 +206,22 @@ def walk(function: Function, probes: list[Probe], outputs: int, steps: dict[int,
     numbers = np.concatenate([owners, np.tile(np.repeat(np.arange(samples), count), len(offsets)), order])
     y = function(points, numbers, np.arange(len(points)) < len(others))[:, :outputs]
     along = y[len(others) : -samples].reshape(len(offsets), samples, count, -1)
-    return Trial(
-        probes, lines, step, dict(zip(offsets, along, strict=True)), y[-samples:][order], eps_of(function.kind)
-    )
+    eps = eps_of("float32" if _is_single(y) else function.kind)
+    return Trial(probes, lines, step, dict(zip(offsets, along, strict=True)), y[-samples:][order], eps)
+
+
+def cross(base: np.ndarray, scale: np.ndarray, order: int, seed: int) -> list[Probe]:
+    """Lines by which `Trial.smooth` sees whether there is a derivative of that order."""
+    random = np.random.default_rng(seed)
+    v, w = (random.standard_normal((len(base), FANS, 1, len(scale))) * scale for _ in range(2))
+    lines = np.concatenate([a * v + b * w for a, b in CROSS], axis=2).reshape(len(base), -1, len(scale))
+    return [Probe(order, lines, lambda part, v: (v, v), lambda d: d, free=False)]
+
+
+def _is_single(y: np.ndarray) -> bool:
+    """Numbers of float32: some functions compute in it whatever they are given."""
+    finite = y[np.isfinite(y)]
+    return np.array_equal(finite, finite.astype(np.float32))
 
 
 def eps_of(kind: str) -> float:
@@ -206,6 +239,6 @@ def _exact(lines: np.ndarray, base: np.ndarray, step: float) -> np.ndarray:
 def strangers(base: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Samples made of others, entry by entry, and smaller, so that they are as possible as those."""
     random = np.random.default_rng(seed)
-    owners = random.integers(0, len(base), min(STRANGERS, len(base) + 1))
+    owners = random.integers(0, len(base), min(STRANGERS, len(base)))
     mixed = base[random.integers(0, len(base), (len(owners), base.shape[1])), np.arange(base.shape[1])]
     return mixed * random.uniform(0.5, 1.0, mixed.shape), owners
