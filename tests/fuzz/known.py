@@ -22,7 +22,7 @@ REFUSED: Names = {
             "*.nextafter jnp.spacing *.zeta lax.scatter_mul lax.scatter_apply linalg.eig ops.eig splinalg.sqrtm "
             "splinalg.solve_sylvester splinalg.qr_multiply"
         ),
-        "no second derivative": "special.gammainc*:both special.expn jnp.roots",
+        "no second derivative": "special.gammainc*:both special.expn jnp.roots linalg.eigvals",
         "a loop that JAX cannot reverse": "splinalg.polar splinalg.eigh_tridiagonal ops.while_loop ops.fori_loop",
     },
     "torch": {
