@@ -22,7 +22,7 @@ REFUSED: Names = {
             "*.nextafter jnp.spacing *.zeta lax.scatter_mul lax.scatter_apply linalg.eig ops.eig splinalg.sqrtm "
             "splinalg.solve_sylvester splinalg.qr_multiply"
         ),
-        "no second derivative": "special.gammainc*:both special.expn jnp.roots",
+        "no second derivative": "special.gammainc*:both special.expn jnp.roots linalg.eigvals",
         "a loop that JAX cannot reverse": "splinalg.polar splinalg.eigh_tridiagonal ops.while_loop ops.fori_loop",
     },
     "torch": {
@@ -31,6 +31,7 @@ REFUSED: Names = {
             "torch.arctanh_ torch.asinh_ torch.atanh_ *.floor_divide *.heaviside *.nextafter torch.geqrf *.ldl_* "
             "*.native_channel_shuffle torch.view_as_complex_copy ops.view"
         ),
+        "forward and reverse mode disagree": "torch.as_strided_scatter",
         "torch's derivative fails": "torch.vander ops.vander *.conv_tbc",
         "no second derivative": (
             "*.hardsigmoid ops.hard_sigmoid torch.cdist* *.pdist F.multi_margin_loss F.multilabel_margin_loss "
@@ -46,6 +47,8 @@ REFUSED: Names = {
             "image.adjust_saturation image.hsv_to_rgb image.resize:* linalg.lu* linalg.logm tf.conv ops.lu_factor "
             "*.nextafter"
         ),
+        "sizes that TensorFlow does not know before it computes": "ops.associative_scan",
+        "not in a graph": "ops.nanpercentile ops.nanmedian",
         "no second derivative": "nn.dilation2d nn.erosion2d nn.max_pool_with_argmax",
     },
 }

@@ -56,8 +56,10 @@ def long_run(seconds: float, seed: int):
 
 def report(tally, makers: int) -> int:
     """The table, what was refused and why, and whether anything failed."""
-    print("| engine | functions | tried | right | not judged | refused | warned | noticed | own rule | wrong |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    columns = "engine functions tried right not_judged refused warned noticed own_rule false_alarm wrong"
+    columns = columns.replace(" ", " | ").replace("_", " ")
+    print(f"| {columns} |")
+    print("|---" * 11 + "|")
     print(tally, "|")
     print(f"{len(tally.functions)} of {makers} makers were met")
     for kind, reasons in sorted(tally.met.items()):

@@ -43,8 +43,8 @@ class Tally:
 
     def __str__(self) -> str:
         tried = sum(self.counts.values())
-        wrong = sum(self.counts[kind] for kind in FAILED)
-        kinds = ("right", "not judged", "refused", "warned", "noticed", "known")
+        wrong = sum(self.counts[kind] for kind in FAILED if kind != "false alarm")
+        kinds = ("right", "not judged", "refused", "warned", "noticed", "known", "false alarm")
         return f"| {ENGINE} | {len(self.functions)} | {tried} | " + " | ".join(
             str(n) for n in [*(self.counts[kind] for kind in kinds), wrong]
         )

@@ -251,7 +251,8 @@ def plan_jacobian(
     """Plan a Jacobian once, to look at the plan or to call it often.
 
     The result is a function of `x` with the attribute `plan`; it takes any N, the other dimensions must match
-    those of `like`. It always uses the weights that the model has at the time of the call.
+    those of `like`. It holds nothing of the model or function: weights, and all that a function reads, are those of the
+    time of the call.
 
     Args:
         model: a Keras model, a `torch.nn.Module`, or a function of arrays.

@@ -35,8 +35,8 @@ def linearize(
     """The Jacobian of every sample as an operator, `J.matvec(v) = J v`, without forming the matrix.
 
     With m chosen outputs and n inputs per sample (several are concatenated in order) it stands for N matrices
-    `(m, n)`. It keeps `x` and the model, and uses the weights that the model has at the time of each product. The
-    second product of a kind compiles nothing.
+    `(m, n)`. It keeps `x` and the model, and nothing that these read: weights, and what a function reads, are those of
+    the time of each product. The second product of a kind compiles nothing.
 
     Args:
         model: a Keras model, a `torch.nn.Module`, or a function of arrays.

@@ -259,6 +259,11 @@ def _check_rows(shape: tuple[int, ...], samples: int) -> None:
             f"{samples} samples gave an output of shape {tuple(shape)}; axis 0 must be samples. "
             "Give a function of one sample as jax.vmap(f) or torch.func.vmap(f)"
         )
+    if None in shape[1:]:
+        raise InputError(
+            f"the size of the output per sample, {tuple(shape[1:])}, is not known before it is computed; "
+            "state it: tf.ensure_shape(y, (None, ...)), or tf.reshape"
+        )
 
 
 def _check_connected(problem: Problem, facts: Facts, structure: Structure) -> None:
