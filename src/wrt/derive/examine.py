@@ -37,6 +37,7 @@ FAMILY = 20.0  # derivatives may be off by so many times what the values are, un
 AGAIN = 4.0  # times less than along the first lines is enough along the second
 ROUNDINGS = 4.0  # of the values, that a derivative may be off by
 LARGEST = 20.0  # times the rounding at half of all places
+TWICE = 2.0  # one rounding, and another one
 MORE = 5.0  # times the difference of two evaluations that should agree: more than that says something
 
 
@@ -180,11 +181,21 @@ class Examination:
                 return None
             return findings.of_values(int(np.argmax(stale)) + self.start, float(stale.max()))
         mixed = _apart(self._among(own)[:, :width], same, least)
-        if mixed.max() > max(VALUES[self.kind], MORE * float(stale.max())):
+        least_mixed = max(VALUES[self.kind], MORE * float(stale.max()))
+        if mixed.max() > least_mixed and mixed.max() > TWICE * self._rounding(trial, same):
             worst = int(np.argmax(mixed))
             return findings.of_samples(worst + self.start, float(mixed[worst]))
         self._use_halves()
         return None
+
+    def _rounding(self, trial: Trial, same: np.ndarray) -> float:
+        """What rounding does to the values of the same batch, which may differ from place to place in it."""
+        if self.function.dtype is None:
+            return LARGEST * trial.noise()
+        self.calls += 1
+        exact = Function(self.job, self.function.dtype, fresh=True)
+        values = exact(exact.base, np.arange(len(exact.base)))[:, : same.shape[1]]
+        return float(_apart(values, same, trial.change()).max())
 
     def _use_halves(self) -> None:
         """The model computes with fewer digits than its dtypes tell."""
