@@ -31,6 +31,7 @@ collect_ignore = [] if ENGINE == "tensorflow" else ["test_tensorflow_operators.p
 if ENGINE != "torch":
     # long, the same on every engine; or about torch alone
     collect_ignore += ["test_export_operators.py", "test_example_mnist.py", "test_captum.py"]
+    collect_ignore += ["test_lost.py", "test_torch_state.py"]
     collect_ignore += ["test_plots.py", "test_plots_history.py", "test_plots_tables.py", "test_cli_explain.py"]
     collect_ignore += ["test_plots_relevance.py", "test_relevance_tables.py", "test_cli_relevance.py"]
 

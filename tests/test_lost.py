@@ -3,15 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ENGINE
 from subjects import close, points
 from torch.autograd.function import once_differentiable
 
 import wrt
 from wrt.errors import DerivativeError
-
-if ENGINE != "torch":
-    pytest.skip("autograd functions are torch's", allow_module_level=True)
 
 X, V = points(3), points(3, seed=1)
 T = torch.from_numpy(X)

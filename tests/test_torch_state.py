@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 import torch
-from conftest import ENGINE
 from subjects import close, points
 from torch import nn
 from torch.nn.utils import prune
@@ -16,9 +15,6 @@ from torch.utils.checkpoint import checkpoint
 import wrt
 from wrt.engines.adapt import Reweighted
 from wrt.errors import ModelError
-
-if ENGINE != "torch":
-    pytest.skip("about torch modules", allow_module_level=True)
 
 X = points(4)
 T = torch.from_numpy(X)
