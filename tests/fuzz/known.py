@@ -48,6 +48,7 @@ REFUSED: Names = {
             "*.nextafter"
         ),
         "sizes that TensorFlow does not know before it computes": "ops.associative_scan",
+        "TensorFlow's derivative goes through a bisection": "linalg.eigh_tridiagonal",
         "not in a graph": "ops.nanpercentile ops.nanmedian",
         "no second derivative": "nn.dilation2d nn.erosion2d nn.max_pool_with_argmax",
     },

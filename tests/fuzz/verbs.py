@@ -57,6 +57,8 @@ def forward(f: Callable[..., Any]) -> Callable[[Arrays], np.ndarray]:
         import jax
 
         run = jax.jit(f)
+    if ENGINE == "tensorflow":  # loops over samples take minutes one operator at a time
+        run = _MATH.function(f, autograph=False)
 
     def values(x: Arrays) -> np.ndarray:
         tensors = [engine.asarray(np.asarray(a), "float64") for a in x]
