@@ -78,9 +78,9 @@ class Own:
 OWN: dict[str, tuple[Own, ...]] = {
     "jax": (
         Own("special.spence", "x = 1", "0 for -1", (*FIRST, *SECOND)),
-        Own("special.spence", "x = 0", "NaN"),
+        Own("special.spence", "reverse mode and second order, x from 1.5 to 2", "NaN"),
         Own("jnp.i0", "second order, x = 0", "0 for 1/2"),
-        Own("jnp.ldexp", "x = 0", "a part is missing"),
+        Own("jnp.ldexp", "x = 0", "1 for 2 to the exponent"),
         Own("jnp.vander", "x = 0", "NaN"),
     ),
     "torch": (
@@ -90,7 +90,7 @@ OWN: dict[str, tuple[Own, ...]] = {
         Own("torch.det:any linalg.det:any", "singular matrices", "rounding, or NaN", (*FIRST, *SECOND)),
         Own("linalg.householder_product torch.orgqr torch.ormqr", "tau = 0", "NaN"),
     ),
-    "tensorflow": (Own("math.bessel_i1", "second order, x = 0", "NaN, or 1/2 for 0", SECOND),),
+    "tensorflow": (),
 }
 
 
