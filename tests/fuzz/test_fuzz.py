@@ -14,7 +14,7 @@ from . import asks, drawn, known
 from .makers import Maker
 from .tally import Tally
 
-COUNT = {"torch": 250, "jax": 30, "tensorflow": 25}[ENGINE]
+COUNT = {"torch": 250, "jax": 20, "tensorflow": 6}[ENGINE]
 SEED = int(os.environ.get("FUZZ_SEED", 11))
 
 
