@@ -127,7 +127,7 @@ each("ops.take_along_axis", lambda f, x: f(x, ops.argsort(x, axis=1)[:, :2], axi
 each("ops.get_item", lambda f, x: f(x, (slice(None), slice(1, 3))), "4")
 each("ops.slice", lambda f, x: f(x, (0, 1), (ops.shape(x)[0], 2)), "4")
 each("ops.slice_update", lambda f, x, b: f(x, (0, 1), b), "4 2")
-each("ops.scatter", lambda f, b: ops.transpose(f([[2], [0]], ops.transpose(b), (4, ops.shape(b)[0]))), "2")
+each("ops.scatter", lambda f, b: ops.transpose(f(np.array([[2], [0]]), ops.transpose(b), (4, ops.shape(b)[0]))), "2")
 each("ops.scatter_update", lambda f, a, b: ops.transpose(f(ops.transpose(a), [[2], [0]], ops.transpose(b))), "4 2")
 each("ops.pad", lambda f, x: f(x, ((0, 0), (1, 2))), "3")
 for how in ("reflect", "symmetric"):

@@ -39,18 +39,19 @@ REFUSED: Names = {
         ),
     },
     "tensorflow": {
+        "only compiled": "tf.recompute_grad",
         "constant in pieces": (
             "*.ceil *.floor *.rint *.round *.sign *.floordiv *.floor_divide *.truncatediv ops.trunc *.heaviside"
         ),
         "TensorFlow has no derivative": (
             "tf.bitcast ops.view tf.guarantee_const tf.truncatemod signal.*fft3d image.adjust_contrast "
-            "image.adjust_saturation image.hsv_to_rgb image.resize:* linalg.lu* linalg.logm tf.conv ops.lu_factor "
-            "*.nextafter"
+            "image.adjust_saturation image.hsv_to_rgb image.adjust_hue image.resize:* linalg.lu* linalg.logm tf.conv "
+            "ops.lu_factor *.nextafter"
         ),
         "sizes that TensorFlow does not know before it computes": "ops.associative_scan",
         "TensorFlow's derivative goes through a bisection": "linalg.eigh_tridiagonal",
-        "not in a graph": "ops.nanpercentile ops.nanmedian",
-        "no second derivative": "nn.dilation2d nn.erosion2d nn.max_pool_with_argmax",
+        "not in a graph": "ops.nanpercentile ops.nanmedian ops.corrcoef",
+        "no second derivative": "nn.dilation2d nn.erosion2d nn.max_pool_with_argmax math.igamma*:both",
     },
 }
 
@@ -78,19 +79,21 @@ class Own:
 OWN: dict[str, tuple[Own, ...]] = {
     "jax": (
         Own("special.spence", "x = 1", "0 for -1", (*FIRST, *SECOND)),
-        Own("special.spence", "x = 0", "NaN"),
+        Own("special.spence", "reverse mode and second order, x from 1.5 to 2", "NaN"),
         Own("jnp.i0", "second order, x = 0", "0 for 1/2"),
-        Own("jnp.ldexp", "x = 0", "a part is missing"),
+        Own("jnp.ldexp", "x = 0", "1 for 2 to the exponent"),
         Own("jnp.vander", "x = 0", "NaN"),
     ),
     "torch": (
-        Own("torch.as_strided_scatter", "everywhere", "of something else"),
+        Own("torch.as_strided_scatter", "everywhere", "of something else", (*FIRST, *SECOND)),
         Own("torch.pow torch.float_power ops.power", "second order, exponent 0", "0 for 1/x", SECOND),
         Own("torch.sinc torch.sinc_ special.sinc ops.sinc", "second order, x = 0", "NaN, or 0 for -pi^2/3", SECOND),
         Own("torch.det:any linalg.det:any", "singular matrices", "rounding, or NaN", (*FIRST, *SECOND)),
         Own("linalg.householder_product torch.orgqr torch.ormqr", "tau = 0", "NaN"),
     ),
-    "tensorflow": (Own("math.bessel_i1", "second order, x = 0", "NaN, or 1/2 for 0", SECOND),),
+    "tensorflow": (
+        Own("nn.weighted_cross_entropy_with_logits", "logits of 0", "off by half the weight", (*FIRST, *SECOND)),
+    ),
 }
 
 

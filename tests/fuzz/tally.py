@@ -35,6 +35,8 @@ class Tally:
         if "second" in refused and outcome.question not in (*SECOND, "jvp"):  # a jvp may be made of two pulls
             refused = ""
         kind = outcome.kind
+        if refused and outcome.said.startswith("the function itself"):  # Keras's own has no value here
+            kind = "not judged"
         if kind in ("refused", "warned", "noticed") or (kind in FAILED and known):
             kind = "known" if kind in FAILED else kind
             self.met[kind].add(refused or known or f"{outcome.case.name}: {outcome.said[:80]}")

@@ -57,8 +57,8 @@ def forward(f: Callable[..., Any]) -> Callable[[Arrays], np.ndarray]:
         import jax
 
         run = jax.jit(f)
-    if ENGINE == "tensorflow":  # loops over samples take minutes one operator at a time
-        run = _MATH.function(f, autograph=False)
+    if ENGINE == "tensorflow":
+        run = _program(f)
 
     def values(x: Arrays) -> np.ndarray:
         tensors = [engine.asarray(np.asarray(a), "float64") for a in x]
@@ -68,3 +68,16 @@ def forward(f: Callable[..., Any]) -> Callable[[Arrays], np.ndarray]:
             return run(*tensors).detach().to(_MATH.float64).numpy()
 
     return values
+
+
+def _program(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Loops over samples take minutes one operator at a time; some functions of Keras are none in a graph."""
+    program = _MATH.function(f, autograph=False)
+
+    def run(*x: Any) -> Any:
+        try:
+            return program(*x)
+        except Exception:
+            return f(*x)
+
+    return run
