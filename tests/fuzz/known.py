@@ -93,6 +93,7 @@ OWN: dict[str, tuple[Own, ...]] = {
     ),
     "tensorflow": (
         Own("nn.weighted_cross_entropy_with_logits", "logits of 0", "off by half the weight", (*FIRST, *SECOND)),
+        Own("ops.hypot", "second order, one argument 0", "0 for 1 by the other", SECOND),
     ),
 }
 
